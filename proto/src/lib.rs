@@ -1,18 +1,64 @@
-//! Messages of Mezzo: Mesos' v1 API, the internal links and the stored records.
+//! Every message that leaves a Mezzo process, and the two encodings it may leave in.
+//!
+//! * [`v1`] is Mesos' v1 API: names, numbers and types are those of Mesos, so a client written for
+//!   Mesos talks to Mezzo unchanged. Each endpoint has a module of its own ([`v1::scheduler`],
+//!   [`v1::master`], [`v1::agent`], …); what they share lies in [`v1`] itself.
+//! * [`internal`] is what Mezzo's processes say to one another, [`storage`] what they write down.
+//!   Neither is an interface for others.
+//!
+//! The feature `grpc` adds the generated clients and servers. Without it the crate does no I/O
+//! and needs no runtime, which is why the sans-IO cores may depend on it.
 
-/// Mesos' v1 API: common types and, per module, the calls and events of each endpoint.
+/// Mesos' v1 API: the common types and, per module, the calls and events of each endpoint.
 pub mod v1 {
-    include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1", ".rs"));
-    pub mod agent { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.agent", ".rs")); }
-    pub mod allocator { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.allocator", ".rs")); }
-    pub mod executor { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.executor", ".rs")); }
-    pub mod maintenance { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.maintenance", ".rs")); }
-    pub mod master { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.master", ".rs")); }
-    pub mod quota { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.quota", ".rs")); }
-    pub mod resource_provider { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.resource_provider", ".rs")); }
-    pub mod scheduler { include!(concat!(env!("OUT_DIR"), "/", "mezzo.v1.scheduler", ".rs")); }
+    include!(concat!(env!("OUT_DIR"), "/mezzo.v1.rs"));
+
+    /// Operator API of the agent.
+    pub mod agent {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.agent.rs"));
+    }
+    /// How frameworks answered inverse offers.
+    pub mod allocator {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.allocator.rs"));
+    }
+    /// What an executor and its agent say to each other.
+    pub mod executor {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.executor.rs"));
+    }
+    /// Maintenance schedules.
+    pub mod maintenance {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.maintenance.rs"));
+    }
+    /// Operator API of the master.
+    pub mod master {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.master.rs"));
+    }
+    /// Quota of roles.
+    pub mod quota {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.quota.rs"));
+    }
+    /// What a resource provider and its agent say to each other.
+    pub mod resource_provider {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.resource_provider.rs"));
+    }
+    /// What a framework and the master say to each other.
+    pub mod scheduler {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.v1.scheduler.rs"));
+    }
 }
-/// Protocols between Mezzo's own processes.
-pub mod internal { pub mod v1 { include!(concat!(env!("OUT_DIR"), "/", "mezzo.internal.v1", ".rs")); } }
-/// Records in the replicated log and in the stores.
-pub mod storage { pub mod v1 { include!(concat!(env!("OUT_DIR"), "/", "mezzo.storage.v1", ".rs")); } }
+
+/// Protocols between Mezzo's own processes; they change with the release.
+pub mod internal {
+    /// The link between an agent and the leading master.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.internal.v1.rs"));
+    }
+}
+
+/// Records in the replicated log and in the stores; their field numbers are for ever.
+pub mod storage {
+    /// First and so far only layout.
+    pub mod v1 {
+        include!(concat!(env!("OUT_DIR"), "/mezzo.storage.v1.rs"));
+    }
+}
