@@ -1,0 +1,28 @@
+//! System calls that nix does not offer safely, each behind a safe function.
+//!
+//! - [`fork`], [`Namespaces`]: fork of a single-threaded process into new namespaces;
+//! - [`execute`]: exec of an open file with an exact set of descriptors, all others closed;
+//! - [`default_signals`], [`ignore_signal`]: signal dispositions;
+//! - [`reap`]: ended children with their raw wait status;
+//! - [`PidFd`], [`start_time`], [`boot_id`]: naming a process so that a reused pid is not mistaken for it;
+//! - [`executable_memfd`], [`sealed_memfd`]: programs and messages in memory;
+//! - [`send_packet`], [`receive_packet`]: packets with descriptors over a unix socket.
+//!
+//! Everything returns `std::io::Error` with the errno of the call; callers know the step they were at.
+//! Linux 5.11 or later (close_range with close-on-exec) is required.
+
+mod exec;
+mod fork;
+mod memfd;
+mod packet;
+mod pidfd;
+mod process;
+mod signals;
+
+pub use exec::execute;
+pub use fork::{Namespaces, fork};
+pub use memfd::{executable_memfd, sealed_memfd};
+pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
+pub use pidfd::PidFd;
+pub use process::{boot_id, reap, start_time, threads};
+pub use signals::{default_signals, ignore_signal};
