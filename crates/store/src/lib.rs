@@ -1,0 +1,43 @@
+//! The embedded store of a Mezzo daemon: families of ordered keys, batches that land whole, and
+//! syncs that many writers share.
+//!
+//! This is the only crate that knows RocksDB. What the others get:
+//!
+//! - [`Store::open`] with a [`Layout`] (kind, format version, families) creates or opens a directory
+//!   and says in one sentence why it cannot ([`OpenError`]).
+//! - [`Batch`] gathers puts and deletes. [`Store::write`] puts it into the write-ahead log without a
+//!   sync: it survives `kill -9` of the process at once and a power loss after at most
+//!   [`FLUSH_INTERVAL`]. [`Store::write_synced`] answers when the batch is on the disk; all writers
+//!   that wait at the same moment share one sync. [`Store::write_and_sync`] does the same on the
+//!   calling thread, for a thread that has nothing else to do.
+//! - [`Store::get`], [`Store::scan`], [`Store::range`] and, for a frozen view, [`Store::snapshot`].
+//!
+//! Durability in three sentences. The log is replayed up to the first damaged record, so the torn tail
+//! that a power loss leaves costs only what was never acknowledged. Writes keep their order: if one is
+//! found after a crash, all earlier ones are. After a failed write or sync the store refuses every later
+//! write ([`WriteError::Refusing`]), because nobody knows how much of the failed one is on the disk.
+//!
+//! Map: `batch` (what to write), `layout` (what is expected in the directory), `open` (finding out what
+//! is there), `tuning` (RocksDB's options), `store` (the handle), `group` (the shared sync), `ticket`
+//! (waiting for it), `view` (reading), `error`.
+
+mod batch;
+mod error;
+mod group;
+mod layout;
+mod open;
+mod store;
+mod ticket;
+mod tuning;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use batch::Batch;
+pub use error::{EngineError, OpenError, ReadError, WriteError};
+pub use group::{Counts, FLUSH_INTERVAL};
+pub use layout::Layout;
+pub use store::{ClaimError, Store};
+pub use ticket::Ticket;
+pub use view::{Scan, Snapshot};

@@ -1,0 +1,210 @@
+//! What can go wrong, one enum per kind of operation.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// RocksDB's own words about a failure. Kept as the source of the errors below, for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct EngineError(Arc<str>);
+
+impl From<rocksdb::Error> for EngineError {
+    fn from(error: rocksdb::Error) -> Self {
+        Self(Arc::from(error.into_string()))
+    }
+}
+
+/// Why a store could not be opened. Each sentence names the directory and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "store directory {dir} is a file, not a directory; name a directory or move the file away"
+    )]
+    NotADirectory { dir: PathBuf },
+
+    #[error(
+        "directory {dir} holds {found:?} and no Mezzo store; name an empty directory or one that Mezzo made"
+    )]
+    NotAStore { dir: PathBuf, found: String },
+
+    #[error("store {dir} is in use by {holder}; stop that process or name another directory")]
+    Locked { dir: PathBuf, holder: String },
+
+    #[error(
+        "store directory {dir} may not be written by this user; correct its owner and mode (drwx for this user)"
+    )]
+    Denied { dir: PathBuf },
+
+    #[error(
+        "store directory {dir} lies on a file system that is mounted read-only; remount it or name another directory"
+    )]
+    ReadOnly { dir: PathBuf },
+
+    #[error("no space left on the file system of store directory {dir}; free some and start again")]
+    OutOfSpace { dir: PathBuf },
+
+    #[error(
+        "store {dir} has format {found}, written by a newer Mezzo; this one reads formats up to {supported}: use the newer binary"
+    )]
+    NewerFormat { dir: PathBuf, found: u32, supported: u32 },
+
+    #[error(
+        "store {dir} belongs to a Mezzo {found}, not to a {expected}; name the {expected}'s own directory"
+    )]
+    OtherKind { dir: PathBuf, found: String, expected: &'static str },
+
+    #[error(
+        "store {dir} belongs to {found:?}, not to {expected:?}; name the directory of {expected:?}"
+    )]
+    OtherOwner { dir: PathBuf, found: String, expected: String },
+
+    #[error(
+        "store {dir} is damaged; restore it from a copy, or move it away to begin anew without its records"
+    )]
+    Damaged {
+        dir: PathBuf,
+        #[source]
+        source: EngineError,
+    },
+
+    #[error("store directory {dir} cannot be used")]
+    Directory {
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error("store {dir} cannot be opened")]
+    Engine {
+        dir: PathBuf,
+        #[source]
+        source: EngineError,
+    },
+
+    #[error("the sync thread of store {dir} cannot be started")]
+    Thread {
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Why a batch was not written. After any of these the store takes no more writes until it is opened again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    #[error("no space left on the file system of store {dir}; free some and restart this process")]
+    OutOfSpace {
+        dir: PathBuf,
+        #[source]
+        source: EngineError,
+    },
+
+    #[error("store {dir} could not be written")]
+    Failed {
+        dir: PathBuf,
+        #[source]
+        source: EngineError,
+    },
+
+    /// A write or sync failed before this one was tried.
+    #[error(
+        "store {dir} takes no writes since an earlier one failed; see its first failure, then restart this process"
+    )]
+    Refusing {
+        dir: PathBuf,
+        #[source]
+        first: Box<WriteError>,
+    },
+}
+
+impl WriteError {
+    /// Whether the disk is full, now or at the first failure: the one cause that an operator cures without a repair.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            Self::OutOfSpace { .. } => true,
+            Self::Failed { .. } => false,
+            Self::Refusing { first, .. } => first.is_out_of_space(),
+        }
+    }
+
+    pub(crate) fn from_engine(dir: PathBuf, error: rocksdb::Error) -> Self {
+        let cause = Cause::of(&error);
+        let source = EngineError::from(error);
+        match cause {
+            Cause::OutOfSpace => Self::OutOfSpace { dir, source },
+            _ => Self::Failed { dir, source },
+        }
+    }
+}
+
+/// Why a read failed: the disk, or a checksum.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("store {dir} could not be read")]
+pub struct ReadError {
+    pub dir: PathBuf,
+    #[source]
+    pub source: EngineError,
+}
+
+impl OpenError {
+    pub(crate) fn from_engine(dir: PathBuf, error: rocksdb::Error) -> Self {
+        match Cause::of(&error) {
+            Cause::Locked => {
+                let holder = crate::open::lock_holder(&dir);
+                Self::Locked { dir, holder }
+            }
+            Cause::Denied => Self::Denied { dir },
+            Cause::ReadOnly => Self::ReadOnly { dir },
+            Cause::OutOfSpace => Self::OutOfSpace { dir },
+            Cause::Damaged => Self::Damaged { dir, source: error.into() },
+            Cause::Other => Self::Engine { dir, source: error.into() },
+        }
+    }
+
+    pub(crate) fn from_io(dir: PathBuf, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        match source.kind() {
+            ErrorKind::PermissionDenied => Self::Denied { dir },
+            ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { dir },
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::OutOfSpace { dir },
+            ErrorKind::NotADirectory => Self::NotADirectory { dir },
+            _ => Self::Directory { dir, source },
+        }
+    }
+}
+
+/// The causes that have their own sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Locked,
+    Denied,
+    ReadOnly,
+    OutOfSpace,
+    Damaged,
+    Other,
+}
+
+impl Cause {
+    /// RocksDB hands out a kind and a sentence that ends with `strerror`'s text; the subcode is lost on
+    /// the way through its C interface, so the sentence has to be read.
+    fn of(error: &rocksdb::Error) -> Self {
+        let text = error.as_ref();
+        let has = |part: &str| text.contains(part);
+        // The lock is asked first: "No locks available" comes with it.
+        if has("lock hold by current process")
+            || has("While lock file") && has("temporarily unavailable")
+        {
+            Self::Locked
+        } else if has("No space left on device") || has("Disk quota exceeded") {
+            Self::OutOfSpace
+        } else if has("Permission denied") || has("Operation not permitted") {
+            Self::Denied
+        } else if has("Read-only file system") {
+            Self::ReadOnly
+        } else if error.kind() == rocksdb::ErrorKind::Corruption {
+            Self::Damaged
+        } else {
+            Self::Other
+        }
+    }
+}
