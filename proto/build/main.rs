@@ -1,20 +1,42 @@
-//! Compiles the `.proto` files with protox, so that no `protoc` need be installed.
+//! Compiles the `.proto` files with protox, so that no `protoc` need be installed, and generates
+//! from the same descriptors what prost does not: the JSON mapping and the tables of required fields.
+
+mod json;
+mod schema;
+mod shapes;
 
 use std::path::{Path, PathBuf};
 
+use prost::Message;
+
 fn main() -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=mezzo");
+    println!("cargo::rerun-if-changed=build");
     let mut files = Vec::new();
     collect(&root.join("mezzo"), &mut files)?;
     files.sort();
-    let set = protox::compile(&files, [root])?;
+    let mut set = protox::compile(&files, [root])?;
+
+    let schema = schema::Schema::new(&set);
+    std::fs::write(out.join("json.rs"), json::generate(&schema))?;
+    std::fs::write(out.join("shapes.rs"), shapes::generate(&schema))?;
+
     tonic_prost_build::configure()
         .build_transport(false)
         .bytes(".")
+        // Ordered maps make equal messages equal bytes.
+        .btree_map(".")
         .client_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
         .server_mod_attribute(".", "#[cfg(feature = \"grpc\")]")
-        .compile_fds(set)?;
+        .compile_fds(set.clone())?;
+
+    // Comments and positions are of no use to a client of the reflection service.
+    for file in &mut set.file {
+        file.source_code_info = None;
+    }
+    std::fs::write(out.join("descriptors.bin"), set.encode_to_vec())?;
     Ok(())
 }
 

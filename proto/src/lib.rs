@@ -6,8 +6,28 @@
 //! * [`internal`] is what Mezzo's processes say to one another, [`storage`] what they write down.
 //!   Neither is an interface for others.
 //!
+//! * [`json`] is Mesos' JSON mapping, [`decode_checked`] the protobuf one with the check for required
+//!   fields that prost leaves out, [`raw`] finds what must be passed on byte for byte, and
+//!   [`recordio`] frames messages on a stream.
+//!
 //! The feature `grpc` adds the generated clients and servers. Without it the crate does no I/O
 //! and needs no runtime, which is why the sans-IO cores may depend on it.
+
+pub mod json;
+pub mod raw;
+pub mod recordio;
+mod required;
+mod wire;
+
+pub use required::{DecodeError, Required, decode_checked};
+
+/// How deeply messages may nest in what is read, JSON or protobuf. The v1 API itself needs about a
+/// dozen levels; nested container ids need one each.
+pub const MAX_DEPTH: usize = 64;
+
+/// Descriptors of every message and service, an encoded `google.protobuf.FileDescriptorSet`, for
+/// gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Mesos' v1 API: the common types and, per module, the calls and events of each endpoint.
 pub mod v1 {
