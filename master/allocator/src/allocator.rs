@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mezzo_types::{AgentId, FrameworkId, Now, Quantities, Resources};
+use mezzo_types::{AgentId, FrameworkId, Now, Quantities, ResourceName, Resources, Scalar};
 
 /// The longest time for which a refusal is remembered; longer ones are cut to it.
 pub const MAXIMUM_REFUSAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -167,6 +167,21 @@ pub struct AllocatorConfig {
     pub filter_gpu_resources: bool,
     /// Scalar resources that do not count towards a share.
     pub excluded_from_shares: BTreeSet<String>,
+}
+
+impl Default for AllocatorConfig {
+    fn default() -> Self {
+        let least = |name, amount| Quantities::from_iter([(name, amount)]);
+        let some_cpu = least(ResourceName::CPUS, Scalar::from_thousandths(10));
+        let some_mem = least(ResourceName::MEM, Scalar::from_units(32));
+        AllocatorConfig {
+            coalesce: Duration::from_millis(5),
+            pause: Duration::from_millis(100),
+            min_allocatable: vec![some_cpu, some_mem],
+            filter_gpu_resources: true,
+            excluded_from_shares: BTreeSet::new(),
+        }
+    }
 }
 
 /// A contradiction in the allocator's books: a fault of the program, never of the input.

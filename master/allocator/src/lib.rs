@@ -12,7 +12,8 @@
 //!   - `drf::roles`: the tree of roles, siblings kept in the order in which they are served.
 //!   - `drf::agents`: what each agent has, who holds it, what is left.
 //!   - `drf::filters`: what was refused and until when.
-//!   - `drf::engine`: the books of all of them together, and one allocation pass.
+//!   - `drf::pass`: one allocation pass over the agents that events marked.
+//!   - `drf::check`: the books against each other.
 //!
 //! # What the master relies on
 //! 1. What `allocate` returns counts as allocated from that moment, until `recover` gives it back.
@@ -23,8 +24,10 @@
 //!    says "now", later ones at most [`AllocatorConfig::coalesce`] after the pass before.
 
 mod allocator;
+mod drf;
 
 pub use allocator::{
     AgentOptions, Allocation, Allocator, AllocatorConfig, Capabilities, FrameworkOptions,
     MAXIMUM_REFUSAL, Violation,
 };
+pub use drf::DrfAllocator;
