@@ -29,6 +29,11 @@ impl ItemSet {
         }
     }
 
+    /// One name.
+    pub fn single(item: &str) -> ItemSet {
+        ItemSet(vec![item.into()])
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|item| &**item)
     }

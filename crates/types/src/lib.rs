@@ -8,6 +8,8 @@
 //! and from command lines with every rule checked, so that code which holds one need not check
 //! again.
 
+mod attributes;
+mod duration;
 mod id_source;
 mod ids;
 mod item_set;
@@ -18,11 +20,17 @@ mod quantities;
 mod ranges;
 mod resource;
 mod resources;
+mod resources_text;
 mod role;
 mod scalar;
+mod syntax;
 mod task_state;
 mod value;
 
+pub use attributes::{
+    Attribute, AttributeError, AttributeFault, AttributeValue, Attributes, ParseAttributesError,
+};
+pub use duration::{DurationError, format_duration, parse_duration};
 pub use id_source::{IdSource, Uuid16};
 pub use ids::{
     AgentId, ContainerId, ExecutorId, FrameworkId, ID_MAX_BYTES, IdError, OfferId, TaskId,
@@ -39,7 +47,9 @@ pub use resource::{
     Reservations, Resource, ResourceName,
 };
 pub use resources::Resources;
+pub use resources_text::{ParseResourcesError, RESOURCES_SYNTAX_HINT};
 pub use role::{RoleError, UNRESERVED_ROLE, is_same_or_subrole, is_strict_subrole, validate_role};
 pub use scalar::{Scalar, ScalarError};
+pub use syntax::SyntaxError;
 pub use task_state::is_terminal;
 pub use value::Value;
