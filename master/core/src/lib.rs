@@ -1,0 +1,52 @@
+//! The master's state machine, without I/O.
+//!
+//! The shell (`mezzo-master`) turns what arrives on sockets into an [`Input`], hands it to
+//! [`Master::handle`] with the time, and carries out every [`Effect`] that [`Master::poll_effect`]
+//! returns. Nothing in here reads a clock, draws a random number or waits.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `master` | [`Master`]: dispatch, timers, effects |
+//! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
+//! | `links` | agents that come, go silent and come back |
+//! | `registry` | the replicated state: commands and their deterministic application |
+//! | `validation` | what a user can get wrong, and the sentence that says so |
+//! | `status` | status updates that the master itself makes |
+//! | `invariants` | what must hold after every input |
+//!
+//! Durability: every [`Effect::Persist`] has a [`Position`](mezzo_types::Position), counted from 1.
+//! A message that promises something carries the position it depends on and leaves only once that
+//! position is committed; the shell keeps messages to one destination in order.
+
+mod accept;
+mod agent;
+mod calls;
+mod config;
+mod effect;
+mod framework;
+mod input;
+mod invariants;
+mod links;
+mod master;
+mod offers;
+mod operator;
+mod reconcile;
+mod registry;
+mod statistics;
+mod status;
+mod subscribe;
+mod task;
+mod timers;
+mod updates;
+pub mod validation;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+pub use effect::{Answer, Effect, Refusal, ViewChange};
+pub use input::{Input, LinkId, RequestId, StreamId};
+pub use invariants::Violation;
+pub use master::Master;
+pub use registry::Registry;
+pub use statistics::Statistics;

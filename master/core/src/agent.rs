@@ -1,0 +1,33 @@
+//! An agent as the master knows it.
+
+use std::collections::BTreeSet;
+
+use mezzo_proto::v1;
+use mezzo_types::{AgentId, FrameworkId, OfferId, Position, Resources, TaskId};
+
+use crate::input::LinkId;
+use crate::task::Launch;
+
+/// An admitted agent: linked, or away.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) id: AgentId,
+    pub(crate) info: v1::AgentInfo,
+    pub(crate) version: String,
+    pub(crate) boot_id: String,
+    pub(crate) total: Resources,
+    pub(crate) link: Option<LinkId>,
+    /// What `Registered` and everything after it on this link depends on.
+    pub(crate) admitted: Position,
+    pub(crate) registered_unix_ns: i64,
+    /// Sequence of the last launch sent in this term.
+    pub(crate) last_launch: Launch,
+    pub(crate) ping_due_ns: u64,
+    pub(crate) pings_unanswered: u32,
+    /// While the link is down: when the agent is marked unreachable.
+    pub(crate) reregister_due_ns: Option<u64>,
+    /// Since when it is unreachable; `None` if it is not.
+    pub(crate) unreachable_since_unix_ns: Option<i64>,
+    pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
+    pub(crate) offers: BTreeSet<OfferId>,
+}

@@ -1,0 +1,100 @@
+//! What the master wants done.
+
+use mezzo_proto::internal::v1::MasterToAgent;
+use mezzo_proto::storage::v1::Command;
+use mezzo_proto::v1;
+use mezzo_proto::v1::scheduler::Event;
+use mezzo_types::{AgentId, FrameworkId, Position, TaskId};
+
+use crate::input::{LinkId, RequestId, StreamId};
+
+/// One order to the shell. Effects are carried out in order; those with `after` wait until that
+/// position is committed, and later ones to the same destination wait behind them.
+#[derive(Debug)]
+pub enum Effect {
+    /// Append to the replicated log. The n-th of these has position n.
+    Persist(Box<Command>),
+    /// An event for a framework.
+    Event { stream: StreamId, event: Box<Event>, after: Position },
+    /// End a framework's stream once what was sent before has left.
+    CloseStream { stream: StreamId, after: Position },
+    /// A message for an agent.
+    Agent { link: LinkId, message: Box<MasterToAgent>, after: Position },
+    /// End an agent's connection once what was sent before has left.
+    CloseLink { link: LinkId, after: Position },
+    /// The answer to a call.
+    Reply { request: RequestId, result: Result<Answer, Refusal>, after: Position },
+    /// A change for the copy of the state that readers see.
+    View(Box<ViewChange>),
+}
+
+/// A call that was taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Taken; its consequences come as events (HTTP 202).
+    Accepted,
+    /// Done (HTTP 200).
+    Done,
+    /// The order to end this task is on its way.
+    Killing { framework: FrameworkId, agent: AgentId },
+}
+
+/// A call that was not taken, with one sentence for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// HTTP 400.
+    #[error("{0}")]
+    BadRequest(String),
+    /// HTTP 403.
+    #[error("{0}")]
+    Forbidden(String),
+    /// HTTP 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// HTTP 409.
+    #[error("{0}")]
+    Conflict(String),
+    /// HTTP 501.
+    #[error("{0}")]
+    NotImplemented(String),
+}
+
+impl Refusal {
+    /// The status that the HTTP API answers with.
+    pub fn http_code(&self) -> u16 {
+        match self {
+            Self::BadRequest(_) => 400,
+            Self::Forbidden(_) => 403,
+            Self::NotFound(_) => 404,
+            Self::Conflict(_) => 409,
+            Self::NotImplemented(_) => 501,
+        }
+    }
+}
+
+/// What changed for readers: whole values, so that applying one twice does no harm.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ViewChange {
+    /// A framework came or changed.
+    Framework { info: v1::FrameworkInfo, connected: bool, active: bool },
+    /// A framework was removed for good; its tasks are history.
+    FrameworkCompleted(FrameworkId),
+    /// An agent came or changed.
+    Agent {
+        info: v1::AgentInfo,
+        version: String,
+        connected: bool,
+        unreachable: bool,
+        registered_unix_ns: i64,
+    },
+    /// An agent left.
+    AgentRemoved(AgentId),
+    /// A task came or changed state.
+    Task(v1::Task),
+    /// The task's terminal update was acknowledged: history from now on.
+    TaskCompleted(FrameworkId, TaskId),
+    /// Offers now out; empty resources mean none.
+    Offer(v1::Offer),
+    /// An offer is gone.
+    OfferRemoved(v1::OfferId),
+}

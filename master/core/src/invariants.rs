@@ -1,0 +1,95 @@
+//! What must hold after every input, whatever came in.
+
+use mezzo_types::Resources;
+
+use crate::master::Master;
+
+/// A broken invariant: its name in the design, and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invariant `{name}` is broken: {detail}")]
+pub struct Violation {
+    pub name: &'static str,
+    pub detail: String,
+}
+
+impl Master {
+    /// Checks everything against everything. Slow: for tests, simulation and sampled checks.
+    ///
+    /// # Errors
+    /// The first contradiction found.
+    pub fn check_invariants(&self) -> Result<(), Violation> {
+        self.no_double_offer()?;
+        self.no_dangling()?;
+        self.allocator.check_invariants().map_err(|violation| Violation {
+            name: "no-double-offer",
+            detail: violation.to_string(),
+        })
+    }
+
+    /// Per agent: offered + held by tasks ≤ total.
+    fn no_double_offer(&self) -> Result<(), Violation> {
+        for agent in self.agents.values() {
+            let mut used = Resources::default();
+            for offer in &agent.offers {
+                if let Some(offer) = self.offers.get(offer) {
+                    used += &offer.resources.unallocated();
+                }
+            }
+            for (framework, task) in &agent.tasks {
+                let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(task));
+                if let Some(task) = task.filter(|task| task.holds_resources) {
+                    used += &task.resources.unallocated();
+                }
+            }
+            if !agent.total.contains(&used) {
+                return Err(Violation {
+                    name: "no-double-offer",
+                    detail: format!("agent '{}' has {} but {} is out", agent.id, agent.total, used),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Every reference has its other end; a task is on exactly one agent's list.
+    fn no_dangling(&self) -> Result<(), Violation> {
+        let broken = |detail: String| Err(Violation { name: "no-task-lost", detail });
+        for framework in self.frameworks.values() {
+            for task in framework.tasks.values() {
+                let key = (framework.id.clone(), task.id.clone());
+                if !self.agents.get(&task.agent).is_some_and(|agent| agent.tasks.contains(&key)) {
+                    return broken(format!("agent '{}' lacks task '{}'", task.agent, task.id));
+                }
+            }
+            for offer in &framework.offers {
+                if !self.offers.get(offer).is_some_and(|o| o.framework == framework.id) {
+                    return broken(format!("framework '{}' has no offer '{offer}'", framework.id));
+                }
+            }
+            if framework.stream.is_none() && !framework.offers.is_empty() {
+                return broken(format!("framework '{}' is away and has offers", framework.id));
+            }
+        }
+        for agent in self.agents.values() {
+            for (framework, task) in &agent.tasks {
+                if !self.frameworks.get(framework).is_some_and(|f| f.tasks.contains_key(task)) {
+                    return broken(format!("agent '{}' lists unknown task '{task}'", agent.id));
+                }
+            }
+            if agent.link.is_none() && !agent.offers.is_empty() {
+                return broken(format!("agent '{}' is away and offered", agent.id));
+            }
+        }
+        for (stream, framework) in &self.streams {
+            if self.frameworks.get(framework).and_then(|f| f.stream) != Some(*stream) {
+                return broken(format!("stream {} is bound to nobody", stream.0));
+            }
+        }
+        for (link, agent) in &self.links {
+            if self.agents.get(agent).and_then(|a| a.link) != Some(*link) {
+                return broken(format!("link {} is bound to nobody", link.0));
+            }
+        }
+        Ok(())
+    }
+}

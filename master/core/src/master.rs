@@ -1,0 +1,252 @@
+//! [`Master`]: what it holds, how inputs reach the code that answers them, timers and effects.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use mezzo_master_allocator::Allocator;
+use mezzo_proto::storage::v1::command::Command as CommandKind;
+use mezzo_proto::storage::v1::{Command, Counters};
+use mezzo_proto::v1;
+use mezzo_proto::v1::scheduler::{Event, event};
+use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId};
+
+use crate::agent::Agent;
+use crate::config::Config;
+use crate::effect::{Answer, Effect, Refusal, ViewChange};
+use crate::framework::Framework;
+use crate::input::{Input, LinkId, RequestId, StreamId};
+use crate::offers::Offer;
+use crate::statistics::Statistics;
+use crate::timers::{Timer, Timers};
+
+/// The leading master. See the crate's documentation for how it is driven.
+pub struct Master {
+    pub(crate) config: Config,
+    /// Raft term of this leadership: fences launches and agents.
+    pub(crate) term: u64,
+    pub(crate) counters: Counters,
+    pub(crate) next_offer: u64,
+    pub(crate) allocator: Box<dyn Allocator>,
+    pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
+    /// Removed frameworks, oldest first in `completed_order`: their ids may not come back.
+    pub(crate) completed: BTreeMap<FrameworkId, v1::FrameworkInfo>,
+    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    /// Agents marked gone: barred for ever.
+    pub(crate) gone: BTreeMap<AgentId, i64>,
+    pub(crate) offers: BTreeMap<OfferId, Offer>,
+    pub(crate) streams: HashMap<StreamId, FrameworkId>,
+    pub(crate) links: HashMap<LinkId, AgentId>,
+    pub(crate) timers: Timers,
+    pub(crate) statistics: Statistics,
+    effects: VecDeque<Effect>,
+    position: Position,
+}
+
+impl Master {
+    /// An empty master of `term`; [`Master::recover`] fills it from the registry.
+    pub(crate) fn empty(config: Config, term: u64, allocator: Box<dyn Allocator>) -> Self {
+        Self {
+            config,
+            term,
+            counters: Counters::default(),
+            next_offer: 0,
+            allocator,
+            frameworks: BTreeMap::new(),
+            completed: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            offers: BTreeMap::new(),
+            streams: HashMap::new(),
+            links: HashMap::new(),
+            timers: Timers::default(),
+            statistics: Statistics::default(),
+            effects: VecDeque::new(),
+            position: Position(0),
+        }
+    }
+
+    /// Takes one input. What it leads to is read with [`Master::poll_effect`].
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Subscribe { stream, call, principal } => {
+                self.subscribe(now, stream, *call, principal);
+            }
+            Input::Call { request, stream, call, task_infos } => {
+                self.statistics.calls += 1;
+                self.scheduler_call(now, request, stream, *call, task_infos);
+            }
+            Input::StreamClosed { stream } => self.stream_closed(now, stream),
+            Input::AgentMessage { link, message } => self.agent_message(now, link, *message),
+            Input::LinkClosed { link } => self.link_closed(now, link),
+            Input::KillTask { request, framework, task, policy } => {
+                self.operator_kill(now, request, framework.as_ref(), &task, policy);
+            }
+            Input::Teardown { request, framework } => {
+                self.operator_teardown(now, request, &framework);
+            }
+        }
+        self.allocate_if_due(now);
+    }
+
+    /// Does what is due at `now`; call it when [`Master::poll_timeout`] has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now.mono_ns) {
+            match timer {
+                Timer::Heartbeat(stream) => self.heartbeat(now, stream),
+                Timer::Ping(link) => self.ping(now, link),
+                Timer::Failover(framework) => self.failover_timeout(now, &framework),
+                Timer::Reregister(agent) => self.reregister_timeout(now, &agent),
+            }
+        }
+        self.allocate_if_due(now);
+    }
+
+    /// When [`Master::handle_timeout`] is wanted next, in monotonic nanoseconds.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        match (self.timers.next_due(), self.allocator.poll_timeout()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The next thing to do, in order.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// Counts for the metrics endpoints.
+    pub fn statistics(&self) -> Statistics {
+        let connected = i64::try_from(self.streams.len()).unwrap_or(i64::MAX);
+        let agents_connected = i64::try_from(self.links.len()).unwrap_or(i64::MAX);
+        Statistics {
+            frameworks_connected: connected,
+            frameworks_disconnected: i64::try_from(self.frameworks.len()).unwrap_or(i64::MAX)
+                - connected,
+            agents_connected,
+            agents_disconnected: i64::try_from(self.agents.len()).unwrap_or(i64::MAX)
+                - agents_connected,
+            outstanding_offers: i64::try_from(self.offers.len()).unwrap_or(i64::MAX),
+            ..self.statistics.clone()
+        }
+    }
+
+    fn allocate_if_due(&mut self, now: Now) {
+        if self.allocator.poll_timeout().is_some_and(|due| due <= now.mono_ns) {
+            let allocations = self.allocator.allocate(now);
+            self.make_offers(allocations);
+        }
+    }
+
+    fn heartbeat(&mut self, now: Now, stream: StreamId) {
+        let Some(id) = self.streams.get(&stream).cloned() else { return };
+        let due = now.plus(self.config.heartbeat_interval);
+        if let Some(framework) = self.frameworks.get_mut(&id) {
+            framework.heartbeat_due_ns = due;
+        }
+        self.timers.set(due, Timer::Heartbeat(stream));
+        let event = Event { r#type: Some(event::Type::Heartbeat as i32), ..Event::default() };
+        self.send_event(stream, event, Position(0));
+    }
+
+    // What the other modules use to speak.
+
+    /// Appends to the log; returns the position to wait for.
+    pub(crate) fn persist(&mut self, command: CommandKind) -> Position {
+        self.position = Position(self.position.0 + 1);
+        self.effects.push_back(Effect::Persist(Box::new(Command { command: Some(command) })));
+        self.position
+    }
+
+    pub(crate) fn send_event(&mut self, stream: StreamId, event: Event, after: Position) {
+        self.effects.push_back(Effect::Event { stream, event: Box::new(event), after });
+    }
+
+    /// An ERROR event, then the end of the stream.
+    pub(crate) fn send_error(&mut self, stream: StreamId, message: String) {
+        let event = Event {
+            r#type: Some(event::Type::Error as i32),
+            error: Some(event::Error { message }),
+            ..Event::default()
+        };
+        self.send_event(stream, event, Position(0));
+        self.effects.push_back(Effect::CloseStream { stream, after: Position(0) });
+    }
+
+    /// An UPDATE event, if the framework listens.
+    pub(crate) fn send_status(
+        &mut self,
+        framework: &FrameworkId,
+        status: v1::TaskStatus,
+        after: Position,
+    ) {
+        let Some(stream) = self.frameworks.get(framework).and_then(|f| f.stream) else { return };
+        let event = Event {
+            r#type: Some(event::Type::Update as i32),
+            update: Some(event::Update { status }),
+            ..Event::default()
+        };
+        self.send_event(stream, event, after);
+    }
+
+    pub(crate) fn send_agent(
+        &mut self,
+        link: LinkId,
+        message: mezzo_proto::internal::v1::master_to_agent::Message,
+        after: Position,
+    ) {
+        let message = mezzo_proto::internal::v1::MasterToAgent { message: Some(message) };
+        self.effects.push_back(Effect::Agent { link, message: Box::new(message), after });
+    }
+
+    pub(crate) fn close_stream(&mut self, stream: StreamId) {
+        self.effects.push_back(Effect::CloseStream { stream, after: Position(0) });
+    }
+
+    pub(crate) fn close_link(&mut self, link: LinkId) {
+        self.effects.push_back(Effect::CloseLink { link, after: Position(0) });
+    }
+
+    pub(crate) fn reply(&mut self, request: RequestId, result: Result<Answer, Refusal>) {
+        self.reply_after(request, result, Position(0));
+    }
+
+    pub(crate) fn reply_after(
+        &mut self,
+        request: RequestId,
+        result: Result<Answer, Refusal>,
+        after: Position,
+    ) {
+        self.effects.push_back(Effect::Reply { request, result, after });
+    }
+
+    pub(crate) fn view(&mut self, change: ViewChange) {
+        self.effects.push_back(Effect::View(Box::new(change)));
+    }
+
+    pub(crate) fn view_framework(&mut self, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let connected = framework.stream.is_some();
+        let change =
+            ViewChange::Framework { info: framework.info.clone(), connected, active: connected };
+        self.view(change);
+    }
+
+    pub(crate) fn view_agent(&mut self, id: &AgentId) {
+        let Some(agent) = self.agents.get(id) else { return };
+        let change = ViewChange::Agent {
+            info: agent.info.clone(),
+            version: agent.version.clone(),
+            connected: agent.link.is_some(),
+            unreachable: agent.unreachable_since_unix_ns.is_some(),
+            registered_unix_ns: agent.registered_unix_ns,
+        };
+        self.view(change);
+    }
+
+    pub(crate) fn view_task(&mut self, framework: &FrameworkId, task: &TaskId) {
+        let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(task));
+        if let Some(task) = task {
+            let change = ViewChange::Task(task.to_view());
+            self.view(change);
+        }
+    }
+}

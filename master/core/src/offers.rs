@@ -1,0 +1,193 @@
+//! Offers: made from allocations, taken back when something they rest on goes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mezzo_master_allocator::{Allocation, MAXIMUM_REFUSAL};
+use mezzo_proto::v1;
+use mezzo_proto::v1::scheduler::{Event, event};
+use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources};
+
+use crate::effect::ViewChange;
+use crate::master::Master;
+
+/// An outstanding offer.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    pub(crate) framework: FrameworkId,
+    pub(crate) agent: AgentId,
+    pub(crate) role: String,
+    /// Allocated to `role`.
+    pub(crate) resources: Resources,
+}
+
+/// How long a refused resource is not offered again unless the filter says otherwise (Mesos).
+const DEFAULT_REFUSE: Duration = Duration::from_secs(5);
+
+/// What `Filters.refuse_seconds` means: absent or nonsense 5 s, at most a year; zero is no filter.
+pub(crate) fn refuse_duration(filters: Option<&v1::Filters>) -> Duration {
+    let Some(seconds) = filters.and_then(|f| f.refuse_seconds) else {
+        return DEFAULT_REFUSE;
+    };
+    if seconds.is_nan() || seconds < 0.0 {
+        return DEFAULT_REFUSE;
+    }
+    Duration::try_from_secs_f64(seconds).unwrap_or(MAXIMUM_REFUSAL).min(MAXIMUM_REFUSAL)
+}
+
+impl Master {
+    /// Turns what the allocator gave into offers; one OFFERS event per framework.
+    pub(crate) fn make_offers(&mut self, allocations: Vec<Allocation>) {
+        let mut by_framework: BTreeMap<FrameworkId, Vec<v1::Offer>> = BTreeMap::new();
+        for allocation in allocations {
+            let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
+            let Some(framework) = self.frameworks.get_mut(&allocation.framework) else { continue };
+            let id = OfferId::from(format!("{}-O{}", self.config.master_info.id, self.next_offer));
+            self.next_offer += 1;
+            let offer = v1::Offer {
+                id: (&id).into(),
+                framework_id: (&allocation.framework).into(),
+                agent_id: (&allocation.agent).into(),
+                hostname: agent.info.hostname.clone(),
+                url: Some(agent_url(&agent.info)),
+                domain: agent.info.domain.clone(),
+                resources: allocation.resources.to_proto(),
+                attributes: agent.info.attributes.clone(),
+                allocation_info: Some(v1::resource::AllocationInfo {
+                    role: Some(allocation.role.clone()),
+                }),
+                ..v1::Offer::default()
+            };
+            agent.offers.insert(id.clone());
+            framework.offers.insert(id.clone());
+            by_framework.entry(allocation.framework.clone()).or_default().push(offer.clone());
+            self.offers.insert(
+                id,
+                Offer {
+                    framework: allocation.framework,
+                    agent: allocation.agent,
+                    role: allocation.role,
+                    resources: allocation.resources,
+                },
+            );
+            self.statistics.offers_sent += 1;
+            self.view(ViewChange::Offer(offer));
+        }
+        for (id, offers) in by_framework {
+            let Some(stream) = self.frameworks.get(&id).and_then(|f| f.stream) else { continue };
+            let event = Event {
+                r#type: Some(event::Type::Offers as i32),
+                offers: Some(event::Offers { offers }),
+                ..Event::default()
+            };
+            self.send_event(stream, event, Position(0));
+        }
+    }
+
+    /// Forgets an offer; what becomes of its resources is the caller's business.
+    pub(crate) fn take_offer(&mut self, id: &OfferId) -> Option<Offer> {
+        let offer = self.offers.remove(id)?;
+        if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
+            framework.offers.remove(id);
+        }
+        if let Some(agent) = self.agents.get_mut(&offer.agent) {
+            agent.offers.remove(id);
+        }
+        self.view(ViewChange::OfferRemoved(id.into()));
+        Some(offer)
+    }
+
+    /// DECLINE, or an ACCEPT without operations.
+    pub(crate) fn decline(
+        &mut self,
+        now: Now,
+        framework: &FrameworkId,
+        offers: &[v1::OfferId],
+        filters: Option<&v1::Filters>,
+    ) {
+        let refuse = refuse_duration(filters);
+        for id in offers {
+            let id = OfferId::from(id);
+            if self.offers.get(&id).is_none_or(|offer| offer.framework != *framework) {
+                continue;
+            }
+            if let Some(offer) = self.take_offer(&id) {
+                self.statistics.offers_declined += 1;
+                self.allocator.recover(
+                    now,
+                    framework,
+                    &offer.agent,
+                    &offer.resources,
+                    Some(refuse),
+                );
+            }
+        }
+    }
+
+    /// The framework went away: nothing need be told.
+    pub(crate) fn remove_offers_of_framework(&mut self, now: Now, id: &FrameworkId) {
+        let offers: Vec<OfferId> = match self.frameworks.get(id) {
+            Some(framework) => framework.offers.iter().cloned().collect(),
+            None => return,
+        };
+        for id in offers {
+            if let Some(offer) = self.take_offer(&id) {
+                self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
+            }
+        }
+    }
+
+    /// The agent went away: RESCIND to every framework that has an offer of it.
+    pub(crate) fn rescind_offers_of_agent(&mut self, now: Now, id: &AgentId) {
+        let offers: Vec<OfferId> = match self.agents.get(id) {
+            Some(agent) => agent.offers.iter().cloned().collect(),
+            None => return,
+        };
+        for id in offers {
+            let Some(offer) = self.take_offer(&id) else { continue };
+            self.statistics.offers_rescinded += 1;
+            self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
+            let stream = self.frameworks.get(&offer.framework).and_then(|f| f.stream);
+            let Some(stream) = stream else { continue };
+            let event = Event {
+                r#type: Some(event::Type::Rescind as i32),
+                rescind: Some(event::Rescind { offer_id: (&id).into() }),
+                ..Event::default()
+            };
+            self.send_event(stream, event, Position(0));
+        }
+    }
+}
+
+/// Where an agent serves its API.
+fn agent_url(info: &v1::AgentInfo) -> v1::Url {
+    v1::Url {
+        scheme: "http".to_owned(),
+        address: v1::Address {
+            hostname: Some(info.hostname.clone()),
+            ip: None,
+            port: info.port.unwrap_or(5051),
+        },
+        path: Some("/slave(1)".to_owned()),
+        ..v1::Url::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuse_seconds_follows_mesos() {
+        let of =
+            |seconds: f64| refuse_duration(Some(&v1::Filters { refuse_seconds: Some(seconds) }));
+        assert_eq!(refuse_duration(None), DEFAULT_REFUSE);
+        assert_eq!(refuse_duration(Some(&v1::Filters::default())), DEFAULT_REFUSE);
+        assert_eq!(of(0.0), Duration::ZERO);
+        assert_eq!(of(-3.0), DEFAULT_REFUSE);
+        assert_eq!(of(f64::NAN), DEFAULT_REFUSE);
+        assert_eq!(of(0.5), Duration::from_millis(500));
+        assert_eq!(of(4_294_967_295.0), MAXIMUM_REFUSAL);
+        assert_eq!(of(f64::INFINITY), MAXIMUM_REFUSAL);
+    }
+}

@@ -1,0 +1,45 @@
+//! Counts that the metrics endpoints show, kept as things happen: reading them is O(1).
+
+/// Counters since this master took the lead, and gauges of what it holds now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Tasks now in each state, by `TaskState` number, 0 to 13.
+    pub tasks_now: [i64; 14],
+    /// Tasks that reached each state, by `TaskState` number.
+    pub tasks_reached: [u64; 14],
+    pub offers_sent: u64,
+    pub offers_accepted: u64,
+    pub offers_declined: u64,
+    pub offers_rescinded: u64,
+    pub agents_registered: u64,
+    pub agents_reregistered: u64,
+    pub agents_unreachable: u64,
+    pub updates_valid: u64,
+    pub updates_invalid: u64,
+    pub acknowledgements_valid: u64,
+    pub acknowledgements_invalid: u64,
+    pub calls: u64,
+    pub frameworks_connected: i64,
+    pub frameworks_disconnected: i64,
+    pub agents_connected: i64,
+    pub agents_disconnected: i64,
+    pub outstanding_offers: i64,
+}
+
+impl Statistics {
+    pub(crate) fn task_moved(&mut self, from: Option<i32>, to: Option<i32>) {
+        if from == to {
+            return;
+        }
+        if let Some(slot) = from.and_then(|s| self.tasks_now.get_mut(usize::try_from(s).ok()?)) {
+            *slot -= 1;
+        }
+        let Some(to) = to.and_then(|s| usize::try_from(s).ok()) else { return };
+        if let Some(slot) = self.tasks_now.get_mut(to) {
+            *slot += 1;
+        }
+        if let Some(slot) = self.tasks_reached.get_mut(to) {
+            *slot += 1;
+        }
+    }
+}

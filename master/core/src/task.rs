@@ -1,0 +1,65 @@
+//! A task as the master knows it.
+
+use mezzo_proto::v1;
+use mezzo_proto::v1::{TaskState, TaskStatus};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, Resources, TaskId};
+
+/// Where a launch stands among those sent to one agent: (term, sequence).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Launch {
+    pub(crate) term: u64,
+    pub(crate) sequence: u64,
+}
+
+/// One placed task: from the commit of its placement to the acknowledgement of its ending.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) framework: FrameworkId,
+    pub(crate) id: TaskId,
+    pub(crate) agent: AgentId,
+    pub(crate) role: String,
+    pub(crate) resources: Resources,
+    pub(crate) launch: Launch,
+    pub(crate) name: String,
+    pub(crate) executor: Option<ExecutorId>,
+    /// What readers see of the TaskInfo; empty while only the ledger is known.
+    pub(crate) info: Option<Box<v1::TaskInfo>>,
+    /// Newest state on the agent: what decides over resources.
+    pub(crate) state: TaskState,
+    /// The newest status that was forwarded, acknowledged or not.
+    pub(crate) last_status: Option<Box<TaskStatus>>,
+    /// The update that waits for the framework's acknowledgement; resent when it comes back.
+    pub(crate) unacknowledged: Option<Box<TaskStatus>>,
+    /// Whether the resources still count: until the ending is reported.
+    pub(crate) holds_resources: bool,
+    /// A kill that was ordered; repeated when the agent comes back.
+    pub(crate) kill: Option<Option<v1::KillPolicy>>,
+    /// Set while the agent is unreachable: when it became so.
+    pub(crate) unreachable_since_unix_ns: Option<i64>,
+}
+
+impl Task {
+    /// The task as `GET_TASKS` shows it.
+    pub(crate) fn to_view(&self) -> v1::Task {
+        let info = self.info.as_deref();
+        v1::Task {
+            name: self.name.clone(),
+            task_id: (&self.id).into(),
+            framework_id: (&self.framework).into(),
+            executor_id: self.executor.as_ref().map(Into::into),
+            agent_id: (&self.agent).into(),
+            state: self.state as i32,
+            resources: self.resources.to_proto(),
+            statuses: self.last_status.iter().map(|s| (**s).clone()).collect(),
+            status_update_state: self.last_status.as_ref().map(|s| s.state),
+            status_update_uuid: self.unacknowledged.as_ref().and_then(|s| s.uuid.clone()),
+            labels: info.and_then(|i| i.labels.clone()),
+            discovery: info.and_then(|i| i.discovery.clone()),
+            container: info.and_then(|i| i.container.clone()),
+            health_check: info.and_then(|i| i.health_check.clone()),
+            kill_policy: info.and_then(|i| i.kill_policy.clone()),
+            user: info.and_then(|i| i.command.as_ref()).and_then(|c| c.user.clone()),
+            limits: info.map(|i| i.limits.clone()).unwrap_or_default(),
+        }
+    }
+}

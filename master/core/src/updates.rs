@@ -1,0 +1,136 @@
+//! Status updates on their way from agents to frameworks, and acknowledgements back.
+
+use mezzo_proto::internal::v1::{Acknowledge, StatusUpdate, master_to_agent};
+use mezzo_proto::storage::v1::command::Command as CommandKind;
+use mezzo_proto::storage::v1::{ForgetTasks, TaskKey};
+use mezzo_proto::v1::TaskState;
+use mezzo_proto::v1::scheduler::call;
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Position, TaskId};
+
+use crate::effect::ViewChange;
+use crate::input::LinkId;
+use crate::master::Master;
+
+impl Master {
+    /// An agent reports: the newest state decides over resources, the update itself goes to the
+    /// framework, and the agent repeats it until the acknowledgement has come back.
+    pub(crate) fn status_update(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        agent: &AgentId,
+        update: StatusUpdate,
+    ) {
+        let framework = FrameworkId::from(update.framework_id.as_str());
+        let latest = update.latest_state();
+        let Some(status) = update.status else {
+            self.statistics.updates_invalid += 1;
+            return;
+        };
+        let id = TaskId::from(&status.task_id);
+        let task = self
+            .frameworks
+            .get_mut(&framework)
+            .and_then(|f| f.tasks.get_mut(&id))
+            .filter(|task| task.agent == *agent);
+        let Some(task) = task else {
+            self.statistics.updates_invalid += 1;
+            self.answer_stray(link, &framework, &id, status.uuid);
+            return;
+        };
+        self.statistics.updates_valid += 1;
+        if let Some(executor) = &status.executor_id {
+            task.executor = Some(ExecutorId::from(executor));
+        }
+        task.last_status = Some(Box::new(status.clone()));
+        if status.uuid.is_some() {
+            task.unacknowledged = Some(Box::new(status.clone()));
+        }
+        self.set_task_state(now, &framework, &id, latest);
+        self.view_task(&framework, &id);
+        self.send_status(&framework, status, Position(0));
+    }
+
+    /// Records the newest state of a task; a terminal one gives the resources back at once, before
+    /// the framework acknowledges (as Mesos does).
+    pub(crate) fn set_task_state(
+        &mut self,
+        now: Now,
+        framework: &FrameworkId,
+        id: &TaskId,
+        state: TaskState,
+    ) {
+        let task = self.frameworks.get_mut(framework).and_then(|f| f.tasks.get_mut(id));
+        let Some(task) = task else { return };
+        // Updates may come twice; an ending is never taken back by an older one.
+        if mezzo_types::is_terminal(task.state) {
+            return;
+        }
+        self.statistics.task_moved(Some(task.state as i32), Some(state as i32));
+        task.state = state;
+        if mezzo_types::is_terminal(state) && task.holds_resources {
+            task.holds_resources = false;
+            self.allocator.recover(now, framework, &task.agent, &task.resources, None);
+        }
+    }
+
+    /// An update of a task the master does not know. Of a removed framework: the agent may forget
+    /// it. Otherwise its acknowledgement was lost on the way back: the framework has seen the end.
+    fn answer_stray(
+        &mut self,
+        link: LinkId,
+        framework: &FrameworkId,
+        task: &TaskId,
+        uuid: Option<bytes::Bytes>,
+    ) {
+        let Some(uuid) = uuid else { return };
+        let acknowledge =
+            Acknowledge { framework_id: framework.to_string(), task_id: task.to_string(), uuid };
+        self.send_agent(link, master_to_agent::Message::Acknowledge(acknowledge), Position(0));
+    }
+
+    /// ACKNOWLEDGE: only the update that waits can be acknowledged. The ledger forgets a task before
+    /// the agent may, so that a task that neither knows has ended for certain.
+    pub(crate) fn acknowledge(&mut self, framework: &FrameworkId, call: &call::Acknowledge) {
+        let id = TaskId::from(&call.task_id);
+        let agent_id = AgentId::from(&call.agent_id);
+        let task = self
+            .frameworks
+            .get_mut(framework)
+            .and_then(|f| f.tasks.get_mut(&id))
+            .filter(|task| task.agent == agent_id)
+            .filter(|task| {
+                task.unacknowledged.as_ref().is_some_and(|s| s.uuid.as_ref() == Some(&call.uuid))
+            });
+        let Some(task) = task else {
+            self.statistics.acknowledgements_invalid += 1;
+            return;
+        };
+        self.statistics.acknowledgements_valid += 1;
+        let acknowledged = task.unacknowledged.take();
+        let ended = acknowledged.is_some_and(|status| mezzo_types::is_terminal(status.state()));
+        let link = self.agents.get(&agent_id).and_then(|agent| agent.link);
+        let after = if ended { self.forget_task(framework, &id) } else { Position(0) };
+        let Some(link) = link else { return };
+        let message = Acknowledge {
+            framework_id: framework.to_string(),
+            task_id: id.to_string(),
+            uuid: call.uuid.clone(),
+        };
+        self.send_agent(link, master_to_agent::Message::Acknowledge(message), after);
+    }
+
+    /// Takes an ended task out of memory and ledger.
+    pub(crate) fn forget_task(&mut self, framework: &FrameworkId, id: &TaskId) -> Position {
+        let task = self.frameworks.get_mut(framework).and_then(|f| f.tasks.remove(id));
+        let Some(task) = task else { return Position(0) };
+        self.statistics.task_moved(Some(task.state as i32), None);
+        if let Some(agent) = self.agents.get_mut(&task.agent) {
+            agent.tasks.remove(&(framework.clone(), id.clone()));
+        }
+        self.view(ViewChange::TaskCompleted(framework.clone(), id.clone()));
+        self.persist(CommandKind::ForgetTasks(ForgetTasks {
+            tasks: vec![TaskKey { framework_id: framework.to_string(), task_id: id.to_string() }],
+        }))
+    }
+}

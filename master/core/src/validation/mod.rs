@@ -1,0 +1,12 @@
+//! What a user can get wrong, and the sentence that says so: each names field, value and rule.
+//!
+//! The rules are those of Mesos 1.11 (`src/master/validation.cpp`); the sentences are Mezzo's.
+
+mod call;
+mod framework;
+mod id;
+mod task;
+
+pub use call::scheduler_call;
+pub(crate) use framework::{framework_info, framework_update, roles_subset};
+pub(crate) use task::{Context, task_info};

@@ -1,0 +1,163 @@
+//! A task that a framework wants to launch.
+
+use mezzo_proto::v1;
+use mezzo_types::{AgentId, Resources};
+
+/// What a task is checked against.
+pub(crate) struct Context<'a> {
+    /// The agent that the offers are for.
+    pub(crate) agent: &'a AgentId,
+    /// The role that the offers are allocated to.
+    pub(crate) role: &'a str,
+    /// What is left of the offers after the tasks before this one.
+    pub(crate) remaining: &'a Resources,
+    /// The framework's user, which runs tasks that name none.
+    pub(crate) framework_user: &'a str,
+    pub(crate) root_submissions: bool,
+    /// Whether the framework has a live or unreachable task of this id.
+    pub(crate) id_taken: bool,
+}
+
+/// Checks one task; returns its resources, allocated to the offers' role.
+pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, String> {
+    let id = &task.task_id.value;
+    super::id::check("task_id", id)?;
+    if context.id_taken {
+        return Err(format!(
+            "task_id '{id}' is in use: the framework already has a task of this id that has not \
+             ended, or whose end it has not acknowledged"
+        ));
+    }
+    if task.agent_id.value != context.agent.as_ref() {
+        return Err(format!(
+            "task '{id}' has agent_id '{}' but its offers are for agent '{}'",
+            task.agent_id.value, context.agent
+        ));
+    }
+    runnable(task)?;
+    let command_user = task.command.as_ref().and_then(|c| c.user.as_deref());
+    let (field, user) = match command_user {
+        Some(user) => ("command.user", user),
+        None => ("framework_info.user", context.framework_user),
+    };
+    super::framework::user(&format!("task '{id}': {field}"), user, context.root_submissions)?;
+    durations(task)?;
+    resources(task, context)
+}
+
+/// Exactly one way to run, and one that this version knows.
+fn runnable(task: &v1::TaskInfo) -> Result<(), String> {
+    let id = &task.task_id.value;
+    let command = match (&task.command, &task.executor) {
+        (Some(_), Some(_)) => {
+            return Err(format!(
+                "task '{id}' has both 'command' and 'executor': exactly one must be set"
+            ));
+        }
+        (None, None) => {
+            return Err(format!(
+                "task '{id}' has neither 'command' nor 'executor': exactly one must be set"
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(unsupported(id, "executor", "set 'command' instead"));
+        }
+        (Some(command), None) => command,
+    };
+    if command.shell.unwrap_or(true) && command.value.is_none() {
+        return Err(format!(
+            "task '{id}' has 'command.shell' true but no 'command.value': name the command to run"
+        ));
+    }
+    if command.value.is_none() {
+        return Err(format!(
+            "task '{id}' has no 'command.value': without a shell it is the path of the program"
+        ));
+    }
+    for uri in &command.uris {
+        if uri.value.is_empty() {
+            return Err(format!("task '{id}' has a command.uris entry whose 'value' is empty"));
+        }
+    }
+    if task.health_check.is_some() {
+        return Err(unsupported(id, "health_check", "leave it out"));
+    }
+    if task.check.is_some() {
+        return Err(unsupported(id, "check", "leave it out"));
+    }
+    if !task.limits.is_empty() {
+        return Err(unsupported(id, "limits", "ask for the resources it needs at most"));
+    }
+    if let Some(container) = &task.container {
+        let what = if container.r#type == v1::container_info::Type::Docker as i32 {
+            Some("container.type DOCKER")
+        } else if container.mesos.as_ref().is_some_and(|m| m.image.is_some()) {
+            Some("container.mesos.image")
+        } else if !container.volumes.is_empty() {
+            Some("container.volumes")
+        } else if !container.network_infos.is_empty() {
+            Some("container.network_infos")
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            return Err(unsupported(id, what, "run on the host's file system and network"));
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(id: &str, field: &str, instead: &str) -> String {
+    format!("task '{id}' sets '{field}', which this version of Mezzo does not run: {instead}")
+}
+
+fn durations(task: &v1::TaskInfo) -> Result<(), String> {
+    let id = &task.task_id.value;
+    let grace = task.kill_policy.as_ref().and_then(|p| p.grace_period.as_ref());
+    if let Some(grace) = grace
+        && grace.nanoseconds < 0
+    {
+        return Err(format!(
+            "task '{id}' has kill_policy.grace_period {} ns: it must not be negative",
+            grace.nanoseconds
+        ));
+    }
+    if task.max_completion_time.is_some() {
+        return Err(unsupported(id, "max_completion_time", "end the task by a KILL call"));
+    }
+    Ok(())
+}
+
+fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, String> {
+    let id = &task.task_id.value;
+    if task.resources.is_empty() {
+        return Err(format!("task '{id}' asks for no resources: it must ask for at least one"));
+    }
+    let role = context.role;
+    for resource in &task.resources {
+        let named = resource.allocation_info.as_ref().and_then(|a| a.role.as_deref());
+        if let Some(named) = named
+            && named != role
+        {
+            return Err(format!(
+                "task '{id}' has resource '{}' with allocation_info.role '{named}' but its offers \
+                 are allocated to role '{role}'",
+                resource.name
+            ));
+        }
+    }
+    let wanted = Resources::from_proto(&task.resources)
+        .map_err(|error| format!("task '{id}' has invalid resources: {error}"))?
+        .allocate(role);
+    if wanted.is_empty() {
+        return Err(format!("task '{id}' asks for no resources: all its amounts are zero"));
+    }
+    if !context.remaining.contains(&wanted) {
+        return Err(format!(
+            "task '{id}' asks for {} but its offers have {} left",
+            wanted.unallocated(),
+            context.remaining.unallocated()
+        ));
+    }
+    Ok(wanted)
+}
