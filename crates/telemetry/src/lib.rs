@@ -1,0 +1,20 @@
+//! What a process tells its operator.
+//!
+//! * Logs: [`init_logging`] sends `tracing` events to stderr, for people.
+//! * Metrics: a [`Metrics`] is made by the shell and passed to whoever has something to count.
+//!   Every metric has the name that Mesos' monitoring gives it (`master/tasks_running`), and is
+//!   shown twice: as Mesos' flat JSON and, under a derived name, to Prometheus.
+//! * [`chain`] prints an error with all its sources.
+
+mod chain;
+mod logging;
+mod metrics;
+mod readings;
+mod system;
+mod timer;
+
+pub use chain::{Chain, chain};
+pub use logging::{LogError, init_logging};
+pub use metrics::{Counter, Gauge, Metrics};
+pub use readings::Readings;
+pub use timer::{Timer, Timing};
