@@ -1,0 +1,129 @@
+//! The isolators that `--isolation` names.
+
+use std::sync::Arc;
+
+use super::{
+    Breach, CpuIsolator, DEFAULT_PIDS_LIMIT, Demand, Isolator, IsolatorError, Limitation,
+    MemoryIsolator, NamespaceSet, NamespacesIsolator, PidsIsolator, Plan,
+};
+use crate::cgroups::{ContainerCgroup, Controller, Usage};
+
+/// What an agent isolates unless told otherwise.
+pub const DEFAULT_ISOLATION: &str = "cpu,memory,pids,namespaces";
+
+/// Names as Mezzo calls them, each with the names that Mesos users know.
+const KNOWN: &str = "cpu (cgroups/cpu), memory (cgroups/mem), pids (cgroups/pids), namespaces, namespaces/pid, \
+                     namespaces/ipc, namespaces/uts, namespaces/mount";
+
+/// Settings of the isolators that have any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IsolationOptions {
+    /// Hold each task to its `cpus` even while processors are idle.
+    pub hard_cpu: bool,
+    /// Processes and threads per container; `None` for no limit.
+    pub pids_limit: Option<u64>,
+}
+
+impl Default for IsolationOptions {
+    fn default() -> Self {
+        IsolationOptions { hard_cpu: true, pids_limit: Some(DEFAULT_PIDS_LIMIT) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IsolationError {
+    #[error("--isolation names '{name}', which is unknown; known are {KNOWN}")]
+    Unknown { name: String },
+    #[error("--isolation names '{name}' twice")]
+    Twice { name: &'static str },
+}
+
+/// The isolators of an agent, in the order they act. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Isolators(Arc<[Box<dyn Isolator>]>);
+
+impl Isolators {
+    /// Reads a comma-separated list such as [`DEFAULT_ISOLATION`]; an empty one isolates nothing.
+    pub fn parse(list: &str, options: IsolationOptions) -> Result<Self, IsolationError> {
+        let mut isolators: Vec<Box<dyn Isolator>> = Vec::new();
+        let mut namespaces: Option<NamespaceSet> = None;
+        for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+            let isolator: Box<dyn Isolator> = match name {
+                "cpu" | "cgroups/cpu" => Box::new(CpuIsolator::new(options.hard_cpu)),
+                "memory" | "cgroups/mem" => Box::new(MemoryIsolator),
+                "pids" | "cgroups/pids" => Box::new(PidsIsolator::new(options.pids_limit)),
+                name => {
+                    let set = namespaces.get_or_insert_default();
+                    match name {
+                        "namespaces" => {
+                            *set = NamespaceSet { pid: true, mount: true, ipc: true, uts: true };
+                        }
+                        "namespaces/pid" => set.pid = true,
+                        "namespaces/mount" => set.mount = true,
+                        "namespaces/ipc" => set.ipc = true,
+                        "namespaces/uts" => set.uts = true,
+                        _ => return Err(IsolationError::Unknown { name: name.to_owned() }),
+                    }
+                    continue;
+                }
+            };
+            if isolators.iter().any(|other| other.name() == isolator.name()) {
+                return Err(IsolationError::Twice { name: isolator.name() });
+            }
+            isolators.push(isolator);
+        }
+        if let Some(set) = namespaces {
+            isolators.push(Box::new(NamespacesIsolator::new(set)));
+        }
+        Ok(Isolators(isolators.into()))
+    }
+
+    /// Controllers that all of them need together.
+    pub fn controllers(&self) -> Vec<Controller> {
+        self.0.iter().flat_map(|isolator| isolator.controllers()).copied().collect()
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|isolator| isolator.name()).collect()
+    }
+
+    pub fn recover(&self, demand: &Demand, cgroup: &ContainerCgroup) -> Result<(), IsolatorError> {
+        self.0.iter().try_for_each(|isolator| isolator.recover(demand, cgroup))
+    }
+
+    pub fn prepare(&self, demand: &Demand) -> Result<Plan, IsolatorError> {
+        let mut plan = Plan::default();
+        self.0.iter().try_for_each(|isolator| isolator.prepare(demand, &mut plan))?;
+        Ok(plan)
+    }
+
+    pub fn isolate(&self, demand: &Demand, cgroup: &ContainerCgroup) -> Result<(), IsolatorError> {
+        self.0.iter().try_for_each(|isolator| isolator.isolate(demand, cgroup))
+    }
+
+    /// One future per isolator that watches.
+    pub fn watch(&self, cgroup: &ContainerCgroup) -> Result<Vec<Breach>, IsolatorError> {
+        self.0.iter().filter_map(|isolator| isolator.watch(cgroup).transpose()).collect()
+    }
+
+    /// The first breach that any of them finds to have happened.
+    pub fn breached(&self, cgroup: &ContainerCgroup) -> Result<Option<Limitation>, IsolatorError> {
+        self.0.iter().find_map(|isolator| isolator.breached(cgroup).transpose()).transpose()
+    }
+
+    pub fn update(&self, demand: &Demand, cgroup: &ContainerCgroup) -> Result<(), IsolatorError> {
+        self.0.iter().try_for_each(|isolator| isolator.update(demand, cgroup))
+    }
+
+    pub fn usage(&self, cgroup: &ContainerCgroup) -> Result<Usage, IsolatorError> {
+        let mut usage = Usage::default();
+        self.0.iter().try_for_each(|isolator| isolator.usage(cgroup, &mut usage))?;
+        Ok(usage)
+    }
+
+    pub fn cleanup(&self, container_id: &str) {
+        for isolator in self.0.iter() {
+            isolator.cleanup(container_id);
+        }
+    }
+}
