@@ -1,0 +1,49 @@
+//! The launcher: parent of all containers, which goes on when the agent does not.
+//!
+//! ```text
+//!  agent ──SOCK_SEQPACKET──▶ mezzo-launcher ──fork──▶ mezzo-init ──vfork──▶ command
+//!    ▲   requests, descriptors   │   ▲                   │  (process 1 of the container)
+//!    └────────── events ─────────┘   └── status pipe ────┤
+//!    ╰──────────────── exit file (wait status) ◀─────────╯
+//! ```
+//!
+//! One launcher serves one work directory during one boot. It is small, has one thread, and gets
+//! numeric ids and open descriptors only: it never asks a name service and never looks up a path
+//! on a file system of a user, so that nothing which hangs there can stop it from reaping.
+//!
+//! - [`LauncherClient`], [`Launch`], [`Event`]: the agent's side;
+//! - [`Launcher`]: starts the daemon and waits until it answers;
+//! - [`create_exit_file`], [`read_exit_file`]: how a container ended, known even if the launcher was dead;
+//! - [`serve`]: the daemon, which `mezzo-launcher` runs.
+//!
+//! Who dies and what follows: the agent: nothing, it connects again and asks for the list. The
+//! launcher: containers run on, `mezzo-init` still writes the exit file; a new launcher serves new
+//! containers, and the agent watches the old ones by pidfd. `mezzo-init`: with a pid namespace the
+//! container ends with it, and counts as killed.
+
+mod channel;
+mod child;
+mod client;
+mod connection;
+mod container;
+mod exit_file;
+mod failure;
+mod launch;
+#[path = "../init/protocol.rs"]
+mod protocol;
+mod server;
+mod socket;
+mod spawn;
+mod table;
+mod wire;
+
+pub use client::{ClientError, LauncherClient};
+pub use container::{Container, ContainerState, Event};
+pub use exit_file::{create_exit_file, read_exit_file};
+pub use failure::{Failure, Step};
+pub use launch::Launch;
+pub use mezzo_agent_sys::Namespaces;
+pub use server::{ServeError, ServerConfig, serve};
+pub use spawn::{Launcher, SpawnError};
+pub use table::MAX_ENDED;
+pub use wire::RefusalCode;

@@ -1,0 +1,98 @@
+//! The child between fork and exec: from a copy of the launcher to a container's first process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use mezzo_agent_sys::{default_signals, execute};
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, rlim_t, setrlimit};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, Uid, fchdir, setgroups, sethostname, setresgid, setresuid, setsid, write};
+
+use crate::failure::{Failure, Step, failure_record};
+use crate::launch::Plan;
+use crate::protocol::{EXIT_FD, STATUS_FD};
+
+/// Files that a command creates are not writable by others unless it wants so.
+const UMASK: Mode = Mode::S_IWGRP.union(Mode::S_IWOTH);
+
+/// What every container gets from the launcher.
+#[derive(Debug)]
+pub(crate) struct Surroundings {
+    /// `mezzo-init`, in memory.
+    pub init: OwnedFd,
+    /// Soft and hard limit of open files that the launcher itself was started with.
+    pub open_files: (rlim_t, rlim_t),
+}
+
+/// Runs in the forked child, never returns. Failures go to `status`.
+pub(crate) fn run(plan: &Plan, surroundings: &Surroundings, status: BorrowedFd<'_>) -> i32 {
+    if let Err(failure) = prepare(plan, surroundings) {
+        report(status, failure);
+        return 255;
+    }
+    // The position in the array is the number in `mezzo-init`.
+    const _: () = assert!(EXIT_FD == 3 && STATUS_FD == 4);
+    let [stdin, stdout, stderr] = &plan.output;
+    let descriptors =
+        [stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), plan.exit_file.as_fd(), status];
+    execute(
+        surroundings.init.as_fd(),
+        &plan.arguments,
+        &plan.environment,
+        &descriptors,
+        status,
+        |status, error| {
+            let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+            report(status, Failure::new(Step::Init, errno));
+        },
+    )
+}
+
+fn report(status: BorrowedFd<'_>, failure: Failure) {
+    // Nobody reads: the launcher is gone, and the exit code is all that is left to say.
+    let _ = write(status, &failure_record(&failure));
+}
+
+/// The order matters: cgroups first, so that all that follows is charged and limited; the file
+/// system before the user changes, ids last because each gives up the right to the one before.
+fn prepare(plan: &Plan, surroundings: &Surroundings) -> Result<(), Failure> {
+    let at = |step| move |errno| Failure::new(step, errno);
+    // All signals are blocked here, and stay so until `mezzo-init` can queue them.
+    default_signals();
+    setsid().map_err(at(Step::Session))?;
+    for (index, procs) in plan.cgroup_procs.iter().enumerate() {
+        // "0" is the writer, in whatever pid namespace.
+        write(procs, b"0").map_err(|errno| Failure {
+            index: u8::try_from(index).unwrap_or(u8::MAX),
+            ..Failure::new(Step::Cgroup, errno)
+        })?;
+    }
+    // Before the mount namespace, which takes the working directory over into its own copy of the
+    // mounts; entered afterwards, the directory would still lie in the host's.
+    fchdir(&plan.directory).map_err(at(Step::Directory))?;
+    if plan.namespaces.mount {
+        unshare(CloneFlags::CLONE_NEWNS).map_err(at(Step::Mounts))?;
+        // Mounts of the host still arrive here, none goes back.
+        let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+        mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(at(Step::Mounts))?;
+    }
+    if plan.namespaces.pid {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(at(Step::Proc))?;
+    }
+    if let Some(hostname) = &plan.hostname {
+        sethostname(hostname).map_err(at(Step::Hostname))?;
+    }
+    let (soft, hard) = surroundings.open_files;
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).map_err(at(Step::Limits))?;
+    umask(UMASK);
+    let groups: Vec<Gid> = plan.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).map_err(at(Step::Groups))?;
+    let gid = Gid::from_raw(plan.gid);
+    setresgid(gid, gid, gid).map_err(at(Step::Gid))?;
+    let uid = Uid::from_raw(plan.uid);
+    setresuid(uid, uid, uid).map_err(at(Step::Uid))?;
+    Ok(())
+}

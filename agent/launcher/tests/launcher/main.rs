@@ -1,0 +1,12 @@
+//! The real launcher with real containers: needs root and a Linux with namespaces and cgroups.
+//!
+//! - `endings`: exits, signals, failed launches, orphans;
+//! - `isolation`: namespaces, ids, descriptors, cgroups, limits;
+//! - `survival`: agent and launcher die, connections misbehave;
+//! - `economy`: many launches, leaks, memory.
+
+mod economy;
+mod endings;
+mod fixture;
+mod isolation;
+mod survival;
