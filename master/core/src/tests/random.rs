@@ -1,0 +1,161 @@
+//! Any order of inputs keeps the invariants, and the same inputs give the same outputs.
+
+use std::time::Duration;
+
+use mezzo_proto::v1::TaskState;
+use mezzo_proto::v1::scheduler::call;
+use proptest::prelude::*;
+
+use super::cluster::{Cluster, framework_info, task};
+use crate::{Input, LinkId, StreamId};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Framework,
+    Agent,
+    Advance(u16),
+    Launch { framework: usize, tasks: u8, cpus: u8 },
+    Decline { framework: usize },
+    Update { framework: usize, task: u8, state: u8 },
+    Acknowledge { framework: usize, task: u8 },
+    DropStream { framework: usize },
+    DropLink { agent: usize },
+    Suppress { framework: usize },
+    Revive { framework: usize },
+    Teardown { framework: usize },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let which = 0..4usize;
+    prop_oneof![
+        2 => Just(Step::Framework),
+        2 => Just(Step::Agent),
+        6 => (0..20_000u16).prop_map(Step::Advance),
+        8 => (which.clone(), 1..4u8, 1..4u8)
+            .prop_map(|(framework, tasks, cpus)| Step::Launch { framework, tasks, cpus }),
+        2 => which.clone().prop_map(|framework| Step::Decline { framework }),
+        8 => (which.clone(), 0..12u8, 0..6u8)
+            .prop_map(|(framework, task, state)| Step::Update { framework, task, state }),
+        4 => (which.clone(), 0..12u8)
+            .prop_map(|(framework, task)| Step::Acknowledge { framework, task }),
+        1 => which.clone().prop_map(|framework| Step::DropStream { framework }),
+        1 => which.clone().prop_map(|agent| Step::DropLink { agent }),
+        1 => which.clone().prop_map(|framework| Step::Suppress { framework }),
+        1 => which.clone().prop_map(|framework| Step::Revive { framework }),
+        1 => which.prop_map(|framework| Step::Teardown { framework }),
+    ]
+}
+
+const STATES: [TaskState; 6] = [
+    TaskState::TaskStarting,
+    TaskState::TaskRunning,
+    TaskState::TaskKilling,
+    TaskState::TaskFinished,
+    TaskState::TaskFailed,
+    TaskState::TaskKilled,
+];
+
+/// Plays the steps and returns a transcript of everything that came out.
+fn play(steps: &[Step]) -> String {
+    let mut cluster = Cluster::new();
+    let mut frameworks: Vec<(StreamId, mezzo_proto::v1::FrameworkId)> = Vec::new();
+    let mut agents: Vec<(LinkId, String)> = Vec::new();
+    let mut offers: Vec<Vec<mezzo_proto::v1::Offer>> = Vec::new();
+    let mut launched = 0u32;
+    let mut transcript = String::new();
+    for step in steps {
+        match step {
+            Step::Framework if frameworks.len() < 4 => {
+                frameworks.push(cluster.framework(framework_info(frameworks.len() % 2 == 0)));
+                offers.push(Vec::new());
+            }
+            Step::Agent if agents.len() < 4 => agents.push(cluster.agent("cpus:8;mem:1024")),
+            Step::Advance(ms) => cluster.advance(Duration::from_millis(u64::from(*ms))),
+            Step::Launch { framework, tasks, cpus } => {
+                let Some((stream, id)) = frameworks.get(*framework) else { continue };
+                let Some(offer) = offers[*framework].pop() else { continue };
+                let names = (0..*tasks).map(|_| {
+                    launched += 1;
+                    format!("t{}", launched % 12)
+                });
+                let agent = offer.agent_id.value.clone();
+                let tasks = names.map(|n| task(&n, &agent, &format!("cpus:{cpus}"))).collect();
+                let known = cluster.master.streams.contains_key(stream);
+                if known {
+                    cluster.launch(*stream, id, &[&offer], tasks);
+                }
+            }
+            Step::Decline { framework } => {
+                let Some((stream, id)) = frameworks.get(*framework) else { continue };
+                let offer_ids = offers[*framework].drain(..).map(|o| o.id).collect();
+                let decline = call::Decline { offer_ids, filters: None };
+                let kind = call::Type::Decline;
+                let result = cluster.call(*stream, id, kind, |c| c.decline = Some(decline));
+                transcript.push_str(&format!("{result:?}\n"));
+            }
+            Step::Update { framework, task, state } => {
+                let Some((_, id)) = frameworks.get(*framework) else { continue };
+                let state = STATES[usize::from(*state) % STATES.len()];
+                for (link, _) in agents.clone() {
+                    if cluster.master.links.contains_key(&link) {
+                        cluster.update(link, id, &format!("t{task}"), state, *task + 1);
+                    }
+                }
+            }
+            Step::Acknowledge { framework, task } => {
+                let Some((stream, id)) = frameworks.get(*framework) else { continue };
+                if !cluster.master.streams.contains_key(stream) {
+                    continue;
+                }
+                for (_, agent) in agents.clone() {
+                    cluster.acknowledge(*stream, id, &agent, &format!("t{task}"), *task + 1);
+                }
+            }
+            Step::DropStream { framework } => {
+                let Some((stream, _)) = frameworks.get(*framework) else { continue };
+                cluster.input(Input::StreamClosed { stream: *stream });
+            }
+            Step::DropLink { agent } => {
+                let Some((link, _)) = agents.get(*agent) else { continue };
+                cluster.input(Input::LinkClosed { link: *link });
+            }
+            Step::Suppress { framework } | Step::Revive { framework } => {
+                let Some((stream, id)) = frameworks.get(*framework) else { continue };
+                let kind = match step {
+                    Step::Suppress { .. } => call::Type::Suppress,
+                    _ => call::Type::Revive,
+                };
+                let result = cluster.call(*stream, id, kind, |_| {});
+                transcript.push_str(&format!("{result:?}\n"));
+            }
+            Step::Teardown { framework } => {
+                let Some((stream, id)) = frameworks.get(*framework) else { continue };
+                let result = cluster.call(*stream, id, call::Type::Teardown, |_| {});
+                transcript.push_str(&format!("{result:?}\n"));
+            }
+            Step::Framework | Step::Agent => {}
+        }
+        for (index, (stream, _)) in frameworks.iter().enumerate() {
+            for event in cluster.take_events(*stream) {
+                transcript.push_str(&format!("{index} {event:?}\n"));
+                if let Some(made) = event.offers {
+                    offers[index].extend(made.offers);
+                }
+            }
+        }
+    }
+    transcript
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// `Cluster` checks the invariants after every input.
+    #[test]
+    fn any_order_of_inputs_keeps_the_invariants(
+        steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let first = play(&steps);
+        prop_assert_eq!(first, play(&steps), "same inputs, same outputs");
+    }
+}
