@@ -135,7 +135,7 @@ impl Plan {
             }
         }
         let count = descriptors.len();
-        if count < FIXED_DESCRIPTORS || count > FIXED_DESCRIPTORS + MAX_CGROUPS {
+        if !(FIXED_DESCRIPTORS..=FIXED_DESCRIPTORS + MAX_CGROUPS).contains(&count) {
             return Err(format!(
                 "{count} descriptors came with the launch, {FIXED_DESCRIPTORS} to {} are needed",
                 FIXED_DESCRIPTORS + MAX_CGROUPS

@@ -106,10 +106,10 @@ impl Table {
         self.ends += 1;
         entry.ended = self.ends;
         self.by_end.insert(self.ends, id.clone());
-        if self.by_end.len() > MAX_ENDED {
-            if let Some((_, oldest)) = self.by_end.pop_first() {
-                self.entries.remove(&oldest);
-            }
+        if self.by_end.len() > MAX_ENDED
+            && let Some((_, oldest)) = self.by_end.pop_first()
+        {
+            self.entries.remove(&oldest);
         }
         self.entries.get(&id).map(|entry| &entry.container)
     }

@@ -59,6 +59,8 @@ impl Fixture {
 
     /// The launcher that wrote to the log last.
     pub fn launcher_pid(&self) -> i32 {
+        // It listens before it writes, but answers after.
+        self.client().list().expect("list");
         let log = fs::read_to_string(self.path("launcher.log")).expect("log");
         let lines = log.lines().rev();
         let pids = lines.filter_map(|line| line.split_once('[')?.1.split_once(']'));

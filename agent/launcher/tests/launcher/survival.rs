@@ -19,8 +19,8 @@ fn an_agent_that_was_away_finds_what_happened() {
     let mut fixture = Fixture::new();
     let (live, _) = fixture.shell("live", "sleep 1000").launch();
     let started = start_time(live).expect("start time");
-    let (quick, mut output) = fixture.shell("quick", "echo ready; read line; sleep 1000").launch();
     fixture.expect_started("live");
+    let (quick, mut output) = fixture.shell("quick", "echo ready; read line; sleep 1000").launch();
     fixture.expect_started("quick");
     assert_eq!(line(&mut output), "ready");
     let watch = PidFd::open(quick).expect("pidfd");
