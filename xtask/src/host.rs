@@ -1,0 +1,136 @@
+//! What the machine must have, installed when missing.
+//!
+//! Rust itself is there, or this would not run. The rest are Debian packages; each is asked for by
+//! what it brings, so that a machine that has it by other means is left alone.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+struct Need {
+    package: &'static str,
+    reason: &'static str,
+    present: fn() -> bool,
+}
+
+const TO_BUILD: &[Need] = &[
+    Need { package: "g++", reason: "compiles RocksDB", present: || on_path("c++") },
+    Need {
+        package: "ccache",
+        reason: "keeps RocksDB's objects, so that it is compiled once per machine",
+        present: || on_path("ccache"),
+    },
+    Need {
+        package: "libclang-dev",
+        reason: "reads RocksDB's C header for its Rust bindings",
+        present: has_libclang,
+    },
+    Need {
+        package: "protobuf-compiler",
+        reason: "compiles the raft crate's messages",
+        present: || on_path("protoc"),
+    },
+];
+
+const TO_TEST: &[Need] = &[Need {
+    package: "python3-venv",
+    reason: "runs pymesos, the client that the tests did not write",
+    present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
+}];
+
+/// Installs what building needs.
+///
+/// # Errors
+/// When something is missing and cannot be installed; says what and how to install it by hand.
+pub fn prepare_to_build() -> Result<()> {
+    prepare(TO_BUILD)
+}
+
+/// Installs what building and testing need.
+///
+/// # Errors
+/// As [`prepare_to_build`].
+pub fn prepare_to_test() -> Result<()> {
+    prepare(TO_BUILD)?;
+    prepare(TO_TEST)
+}
+
+/// `CC` and `CXX` through ccache, where it exists and the caller has not chosen otherwise.
+pub fn compilers() -> Vec<(&'static str, OsString)> {
+    if !on_path("ccache") {
+        return Vec::new();
+    }
+    let unset = |(name, _): &(&str, &str)| std::env::var_os(name).is_none();
+    let ours = [("CC", "ccache cc"), ("CXX", "ccache c++")];
+    ours.into_iter().filter(unset).map(|(name, value)| (name, value.into())).collect()
+}
+
+fn prepare(needs: &[Need]) -> Result<()> {
+    let missing = Vec::from_iter(needs.iter().filter(|need| !(need.present)()));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for need in &missing {
+        println!("missing: {} ({})", need.package, need.reason);
+    }
+    let packages = Vec::from_iter(missing.iter().map(|need| need.package));
+    let by_hand = format!("apt-get install {}", packages.join(" "));
+    if !on_path("apt-get") {
+        bail!("this system has no apt-get; install by its own means what `{by_hand}` would");
+    }
+    // Package lists may be older than the packages: a fresh image often has none at all.
+    apt(&["update"]).with_context(|| format!("cannot install; try `{by_hand}` as root"))?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(&packages);
+    apt(&install).with_context(|| format!("cannot install; try `{by_hand}` as root"))?;
+    if let Some(still) = missing.iter().find(|need| !(need.present)()) {
+        bail!("installed {}, but what it brings is still not found", still.package);
+    }
+    Ok(())
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let mut command = if nix::unistd::geteuid().is_root() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["--non-interactive", "apt-get"]);
+        sudo
+    };
+    command.args(arguments).arg("--quiet").env("DEBIAN_FRONTEND", "noninteractive");
+    crate::cargo::run(command)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+/// Where clang-sys looks, in short: its variable, Debian's LLVM directories, the library path.
+fn has_libclang() -> bool {
+    if let Some(directory) = std::env::var_os("LIBCLANG_PATH") {
+        return holds_libclang(&PathBuf::from(directory));
+    }
+    let in_llvm = || {
+        let entries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        entries.map(|entry| entry.path().join("lib")).any(|directory| holds_libclang(&directory))
+    };
+    let libraries = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
+    libraries.iter().any(|directory| holds_libclang(Path::new(directory))) || in_llvm()
+}
+
+fn holds_libclang(directory: &Path) -> bool {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("libclang.so") || (name.starts_with("libclang-") && name.contains(".so"))
+    })
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}

@@ -1,0 +1,70 @@
+//! `cargo xtask …`: the project's own commands.
+//!
+//! - `host`: what the machine must have, installed when missing.
+//! - `cargo`: child `cargo` commands, all with the same environment.
+//! - `law`: which crate may know which, checked from the dependency graph.
+//! - `verify`: everything that reads the sources and runs none of them.
+//! - `test`: what CI runs.
+//! - `demo`: a cluster of one machine, put through its paces.
+//! - `bench`: the benches, and the page that is generated from what they say.
+
+mod bench;
+mod cargo;
+mod demo;
+mod host;
+mod law;
+mod steps;
+mod test;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Build, test, measure and show Mezzo")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a master and an agent, show the main job on real tasks, clean up
+    Demo,
+    /// Everything that CI runs: verify, build, all tests
+    Test,
+    /// Formatting, lints, dependency law and documentation; changes nothing
+    Verify,
+    /// Apply formatting and the lints that can be applied by machine
+    Fix,
+    /// Check the dependency law only
+    Law,
+    /// Run benches and write docs/benchmarks.md
+    Bench {
+        /// Which benches; all of them when none is named
+        names: Vec<String>,
+        /// Also write one JSON object a line to this file
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Demo => demo::run(),
+        Command::Test => test::run(),
+        Command::Verify => verify::run(),
+        Command::Fix => verify::fix(),
+        Command::Law => law::run(),
+        Command::Bench { names, json } => bench::run(&names, json.as_deref()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `cargo xtask test`: what CI runs.
+
+use anyhow::Result;
+
+use crate::steps::Steps;
+use crate::{cargo, host, verify};
+
+/// # Errors
+/// When a step fails.
+pub fn run() -> Result<()> {
+    let mut steps = Steps::default();
+    if !steps.run("host", host::prepare_to_test) {
+        return steps.finish();
+    }
+    verify::all(&mut steps);
+    // All binaries first: the end-to-end tests start `mezzo` and `mezzo-launcher` as processes.
+    let built = steps.run("build", || {
+        cargo::run(cargo::command(["build", "--workspace", "--all-targets", "--locked"]))
+    });
+    if built {
+        // All test programs run even if one fails: one round says everything.
+        let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
+        steps.run("tests", || cargo::run(cargo::command(arguments)));
+    }
+    steps.finish()
+}
