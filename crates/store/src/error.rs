@@ -49,7 +49,7 @@ pub enum OpenError {
     NewerFormat { dir: PathBuf, found: u32, supported: u32 },
 
     #[error(
-        "store {dir} belongs to a Mezzo {found}, not to a {expected}; name the {expected}'s own directory"
+        "store {dir} is that of Mezzo's {found}, not of its {expected}; name the {expected}'s own directory"
     )]
     OtherKind { dir: PathBuf, found: String, expected: &'static str },
 

@@ -231,7 +231,7 @@ fn kind_and_format_are_checked() {
     let dir = TempDir::new().expect("a directory");
     drop(open(dir.path()));
     let text = refusal(dir.path(), &Layout::new("other", 2, [NUMBERS]));
-    assert!(text.contains("belongs to a Mezzo test, not to a other"), "{text}");
+    assert!(text.contains("is that of Mezzo's test, not of its other"), "{text}");
     let text = refusal(dir.path(), &Layout::new("test", 1, [NUMBERS]));
     assert!(
         text.contains("has format 2, written by a newer Mezzo; this one reads formats up to 1"),
