@@ -5,7 +5,6 @@
 //!   [`v1::master`], [`v1::agent`], …); what they share lies in [`v1`] itself.
 //! * [`internal`] is what Mezzo's processes say to one another, [`storage`] what they write down.
 //!   Neither is an interface for others.
-//!
 //! * [`json`] is Mesos' JSON mapping, [`decode_checked`] the protobuf one with the check for required
 //!   fields that prost leaves out, [`raw`] finds what must be passed on byte for byte, and
 //!   [`recordio`] frames messages on a stream.
@@ -18,6 +17,11 @@ pub mod raw;
 pub mod recordio;
 mod required;
 mod wire;
+
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod roundtrip;
 
 pub use required::{DecodeError, Required, decode_checked};
 

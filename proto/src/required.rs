@@ -111,7 +111,10 @@ fn walk(
             }
             (Inner::MapOf(shape), Wire::Bytes(entry)) => {
                 let (key, value) = map_entry(entry)?;
-                walk(value, shape, depth + 1, &Path::Entry(path, name, &key), missing)?;
+                // prost leaves out a value that equals its default: no value is no mistake.
+                if let Some(value) = value {
+                    walk(value, shape, depth + 1, &Path::Entry(path, name, &key), missing)?;
+                }
             }
             _ => {}
         }
@@ -132,13 +135,13 @@ fn walk(
 }
 
 /// Key and value of a map's entry; both may be left out.
-fn map_entry(entry: &[u8]) -> Result<(String, &[u8]), DecodeError> {
+fn map_entry(entry: &[u8]) -> Result<(String, Option<&[u8]>), DecodeError> {
     let mut key = String::new();
-    let mut value: &[u8] = &[];
+    let mut value = None;
     for field in Fields(entry) {
         match field? {
             (1, Wire::Bytes(text)) => key = String::from_utf8_lossy(text).into_owned(),
-            (2, Wire::Bytes(message)) => value = message,
+            (2, Wire::Bytes(message)) => value = Some(message),
             _ => {}
         }
     }
