@@ -1,0 +1,57 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::completion::CompletionArguments;
+use crate::kill::KillArguments;
+use crate::list::{FrameworksArguments, PsArguments};
+use crate::logs::LogsArguments;
+use crate::output::Format;
+use crate::run::RunArguments;
+
+/// Mezzo: a cluster as one computer.
+#[derive(Debug, Parser)]
+#[command(name = "mezzo", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command that talks to a master.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The master to talk to.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        global = true,
+        env = "MEZZO_MASTER",
+        default_value = "127.0.0.1:5050"
+    )]
+    pub(crate) master: String,
+
+    /// Form of what is printed on stdout.
+    #[arg(long, value_enum, value_name = "FORM", global = true, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command on the cluster, show its output and end with its exit code.
+    Run(RunArguments),
+    /// List tasks.
+    Ps(PsArguments),
+    /// List agents.
+    Agents,
+    /// List frameworks.
+    Frameworks(FrameworksArguments),
+    /// Print what a task has written.
+    Logs(LogsArguments),
+    /// End a task.
+    Kill(KillArguments),
+    /// Print the completion script of a shell.
+    Completion(CompletionArguments),
+}

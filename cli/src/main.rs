@@ -1,0 +1,65 @@
+//! `mezzo`: all that an operator or a user types.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `arguments` | the command line as types |
+//! | `run` | `mezzo run`, a framework |
+//! | `list` | `mezzo ps`, `mezzo agents`, `mezzo frameworks` |
+//! | `logs`, `kill`, `find` | one task: its output, its end, where it is |
+//! | `output` | tables and JSON on stdout |
+//! | `failure` | what goes to stderr when something fails, and the exit code |
+//!
+//! What a program may want to read goes to stdout, everything else to stderr. Exit codes: 0 done,
+//! 1 failed, 2 wrong usage; `mezzo run` ends with the code of its task.
+
+mod arguments;
+mod completion;
+mod failure;
+mod find;
+mod follow;
+mod interrupt;
+mod kill;
+mod list;
+mod logs;
+mod output;
+mod quantity;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    // Prints help, version and usage errors itself, with the exit codes 0, 0 and 2.
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return Failure::from_error("could not start the runtime's threads", &error).report();
+        }
+    };
+    let outcome = runtime.block_on(dispatch(arguments));
+    // Whatever still waits, such as a write to a terminal that is stopped, is not waited for.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
+    let Arguments { global, command } = arguments;
+    let done = match command {
+        Command::Run(arguments) => return run::run(&global, arguments).await,
+        Command::Ps(arguments) => list::tasks(&global, &arguments).await,
+        Command::Agents => list::agents(&global).await,
+        Command::Frameworks(arguments) => list::frameworks(&global, &arguments).await,
+        Command::Logs(arguments) => logs::logs(&global, &arguments).await,
+        Command::Kill(arguments) => kill::kill(&global, arguments).await,
+        Command::Completion(arguments) => completion::print(&arguments),
+    };
+    done.map(|()| 0)
+}
