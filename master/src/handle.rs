@@ -1,0 +1,184 @@
+//! How connections talk to the leader's loop: cheap to clone, channels stay inside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use mezzo_master_core::{Answer, Input, LinkId, Refusal, RequestId, StreamId};
+use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
+use mezzo_proto::v1;
+use mezzo_proto::v1::scheduler::{Call, Event};
+use mezzo_types::{FrameworkId, TaskId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::streams::StreamNames;
+
+/// Events that may wait for one framework; a slower one is disconnected with a reason.
+pub(crate) const STREAM_QUEUE: usize = 4096;
+/// Messages that may wait for one agent.
+pub(crate) const LINK_QUEUE: usize = 4096;
+/// Inputs that may wait for the loop: callers beyond that wait in turn, on their own connection.
+pub(crate) const INPUT_QUEUE: usize = 4096;
+
+/// What the loop takes beside the core's inputs: the other ends of channels.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Input(Input),
+    Stream { stream: StreamId, events: mpsc::Sender<Event>, first: Input },
+    Link { link: LinkId, messages: mpsc::Sender<MasterToAgent> },
+    Request { request: RequestId, answer: oneshot::Sender<Result<Answer, Refusal>>, input: Input },
+}
+
+/// The loop is gone: the process is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the master is shutting down")]
+pub struct Gone;
+
+/// A way to the leader's loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    inbox: mpsc::Sender<Message>,
+    next_id: Arc<AtomicU64>,
+    names: StreamNames,
+}
+
+impl Handle {
+    /// A handle, and the loop's end of its channel.
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Message>) {
+        let (inbox, receiver) = mpsc::channel(INPUT_QUEUE);
+        let handle =
+            Self { inbox, next_id: Arc::new(AtomicU64::new(1)), names: StreamNames::default() };
+        (handle, receiver)
+    }
+
+    fn id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Opens a subscription. Events come on the receiver until it closes.
+    pub(crate) async fn subscribe(
+        &self,
+        call: Call,
+        principal: Option<String>,
+    ) -> Result<Subscription, Gone> {
+        let stream = StreamId(self.id());
+        let (events, receiver) = mpsc::channel(STREAM_QUEUE);
+        let first = Input::Subscribe { stream, call: Box::new(call), principal };
+        self.inbox.send(Message::Stream { stream, events, first }).await.map_err(|_| Gone)?;
+        let name = self.names.add(stream);
+        Ok(Subscription { stream, name, events: receiver, handle: self.clone() })
+    }
+
+    /// Carries out a call on the subscription named by a `Mesos-Stream-Id`.
+    pub(crate) async fn call_named(
+        &self,
+        name: Option<&str>,
+        call: Call,
+        task_infos: Vec<Bytes>,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        // A name that is not known is not the framework's: the core must see "some other stream".
+        let stream = name.map(|name| self.names.find(name).unwrap_or(StreamId(0)));
+        self.call(stream, call, task_infos).await
+    }
+
+    /// Carries out a call on a subscription.
+    pub(crate) async fn call(
+        &self,
+        stream: Option<StreamId>,
+        call: Call,
+        task_infos: Vec<Bytes>,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        self.request(|request| Input::Call { request, stream, call: Box::new(call), task_infos })
+            .await
+    }
+
+    /// An operator ends a task.
+    pub(crate) async fn kill_task(
+        &self,
+        framework: Option<FrameworkId>,
+        task: TaskId,
+        policy: Option<v1::KillPolicy>,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        self.request(|request| Input::KillTask { request, framework, task, policy }).await
+    }
+
+    /// An operator removes a framework.
+    pub(crate) async fn teardown(
+        &self,
+        framework: FrameworkId,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        self.request(|request| Input::Teardown { request, framework }).await
+    }
+
+    async fn request(
+        &self,
+        input: impl FnOnce(RequestId) -> Input,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        let request = RequestId(self.id());
+        let (answer, receiver) = oneshot::channel();
+        let message = Message::Request { request, answer, input: input(request) };
+        self.inbox.send(message).await.map_err(|_| Gone)?;
+        receiver.await.map_err(|_| Gone)
+    }
+
+    /// Opens an agent's link. Messages for the agent come on the receiver until it closes.
+    pub(crate) async fn link(&self) -> Result<Link, Gone> {
+        let link = LinkId(self.id());
+        let (messages, receiver) = mpsc::channel(LINK_QUEUE);
+        self.inbox.send(Message::Link { link, messages }).await.map_err(|_| Gone)?;
+        Ok(Link { messages: receiver, sender: LinkSender { link, handle: self.clone() } })
+    }
+
+    /// Tells the loop from a destructor, which cannot wait for room in the queue itself.
+    fn tell_later(&self, input: Input) {
+        let inbox = self.inbox.clone();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            // The loop may be gone, which is an end, too.
+            runtime.spawn(async move { inbox.send(Message::Input(input)).await.ok() });
+        }
+    }
+}
+
+/// A framework's open stream; dropping it ends the subscription.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) stream: StreamId,
+    /// The `Mesos-Stream-Id`.
+    pub(crate) name: String,
+    pub(crate) events: mpsc::Receiver<Event>,
+    handle: Handle,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.handle.names.remove(&self.name);
+        self.handle.tell_later(Input::StreamClosed { stream: self.stream });
+    }
+}
+
+/// An agent's open connection.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) messages: mpsc::Receiver<MasterToAgent>,
+    pub(crate) sender: LinkSender,
+}
+
+/// The way of an agent's messages to the loop; dropping it ends the link.
+#[derive(Debug)]
+pub(crate) struct LinkSender {
+    link: LinkId,
+    handle: Handle,
+}
+
+impl LinkSender {
+    pub(crate) async fn send(&self, message: AgentToMaster) -> Result<(), Gone> {
+        let input = Input::AgentMessage { link: self.link, message: Box::new(message) };
+        self.handle.inbox.send(Message::Input(input)).await.map_err(|_| Gone)
+    }
+}
+
+impl Drop for LinkSender {
+    fn drop(&mut self) {
+        self.handle.tell_later(Input::LinkClosed { link: self.link });
+    }
+}

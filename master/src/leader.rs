@@ -1,0 +1,272 @@
+//! The leader's loop: selects an input, hands it to the core, carries out the effects.
+//!
+//! All `Persist` effects of one round form one entry of the log; messages that depend on them wait
+//! in the [`Outbox`]. The loop itself never waits for the disk or for a peer.
+
+use std::collections::{HashMap, VecDeque};
+
+use mezzo_master_core::{
+    Answer, Effect, Input, LinkId, Master, Refusal, RequestId, Statistics, StreamId,
+};
+use mezzo_proto::internal::v1::MasterToAgent;
+use mezzo_proto::storage::v1::CommandBatch;
+use mezzo_proto::v1::scheduler::{Event, event};
+use mezzo_types::Position;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::clock::Clock;
+use crate::handle::Message;
+use crate::outbox::{Destination, Outbox};
+use crate::view::View;
+
+/// Inputs taken in one round before the effects are carried out: what arrives together is committed
+/// together, and no one starves.
+const ROUND_INPUTS: usize = 512;
+
+/// Entries on their way through the log beyond which no input is taken.
+const IN_FLIGHT_MAX: usize = 1024;
+
+/// Something that left the core.
+#[derive(Debug)]
+enum Outgoing {
+    Event(Box<Event>),
+    CloseStream,
+    Agent(Box<MasterToAgent>),
+    CloseLink,
+    Answer(Result<Answer, Refusal>),
+}
+
+/// What the loop needs of the replicated log.
+pub(crate) trait Log {
+    /// Appends an entry; it is reported back when committed.
+    fn append(&self, payload: Vec<u8>) -> anyhow::Result<()>;
+}
+
+/// The loop and everything only it touches.
+pub(crate) struct Leader<L> {
+    core: Master,
+    clock: Clock,
+    log: L,
+    view: View,
+    statistics: watch::Sender<Statistics>,
+    inbox: mpsc::Receiver<Message>,
+    streams: HashMap<StreamId, mpsc::Sender<Event>>,
+    links: HashMap<LinkId, mpsc::Sender<MasterToAgent>>,
+    requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
+    outbox: Outbox<Outgoing>,
+    /// The position that each entry on its way through the log completes, oldest first.
+    in_flight: VecDeque<Position>,
+    persisted: Position,
+}
+
+impl<L: Log> Leader<L> {
+    pub(crate) fn new(
+        core: Master,
+        clock: Clock,
+        log: L,
+        view: View,
+        statistics: watch::Sender<Statistics>,
+        inbox: mpsc::Receiver<Message>,
+    ) -> Self {
+        Self {
+            core,
+            clock,
+            log,
+            view,
+            statistics,
+            inbox,
+            streams: HashMap::new(),
+            links: HashMap::new(),
+            requests: HashMap::new(),
+            outbox: Outbox::default(),
+            in_flight: VecDeque::new(),
+            persisted: Position(0),
+        }
+    }
+
+    /// Runs until the last handle is gone, `stop` is asked for, or the log fails. `committed` gets
+    /// one message for each entry of this leader that the log committed, in order.
+    ///
+    /// # Errors
+    /// The log refused an entry or ended: nothing may be promised any more.
+    pub(crate) async fn run(
+        mut self,
+        mut committed: mpsc::Receiver<()>,
+        mut stop: watch::Receiver<bool>,
+    ) -> anyhow::Result<()> {
+        self.settle()?;
+        loop {
+            let timeout = self.core.poll_timeout();
+            let sleep = tokio::time::sleep_until(self.clock.instant(timeout.unwrap_or(u64::MAX)));
+            // Biased: commits first, as they set messages free; then inputs; timers last, since a
+            // late timer is harmless. All arms are cancel-safe: `recv`, `changed` and `sleep_until`
+            // lose nothing when another arm wins.
+            tokio::select! {
+                biased;
+                entry = committed.recv() => {
+                    if entry.is_none() {
+                        anyhow::bail!("the replicated log stopped");
+                    }
+                    self.entry_committed();
+                    while committed.try_recv().is_ok() {
+                        self.entry_committed();
+                    }
+                }
+                // While the log is behind, callers wait: nothing grows without bound.
+                message = self.inbox.recv(), if self.in_flight.len() < IN_FLIGHT_MAX => {
+                    let Some(message) = message else { return Ok(()) };
+                    self.take(message);
+                    for _ in 1..ROUND_INPUTS {
+                        let Ok(message) = self.inbox.try_recv() else { break };
+                        self.take(message);
+                    }
+                }
+                () = sleep, if timeout.is_some() => {
+                    let now = self.clock.now();
+                    self.core.handle_timeout(now);
+                }
+                changed = stop.changed() => {
+                    if changed.is_err() || *stop.borrow() {
+                        return Ok(());
+                    }
+                }
+            }
+            self.settle()?;
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        let input = match message {
+            Message::Input(input) => {
+                match &input {
+                    Input::StreamClosed { stream } => {
+                        self.streams.remove(stream);
+                    }
+                    Input::LinkClosed { link } => {
+                        self.links.remove(link);
+                    }
+                    _ => {}
+                }
+                input
+            }
+            Message::Stream { stream, events, first } => {
+                self.streams.insert(stream, events);
+                first
+            }
+            Message::Link { link, messages } => {
+                self.links.insert(link, messages);
+                return;
+            }
+            Message::Request { request, answer, input } => {
+                self.requests.insert(request, answer);
+                input
+            }
+        };
+        self.core.handle(self.clock.now(), input);
+    }
+
+    fn entry_committed(&mut self) {
+        let Some(position) = self.in_flight.pop_front() else { return };
+        for (to, outgoing) in self.outbox.committed(position) {
+            self.deliver(to, outgoing);
+        }
+    }
+
+    /// Carries out all effects of a round, and what carrying them out leads to.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let mut batch = CommandBatch::default();
+        while let Some(effect) = self.core.poll_effect() {
+            match effect {
+                Effect::Persist(command) => {
+                    self.persisted = self.persisted.next();
+                    batch.commands.push(*command);
+                }
+                Effect::Event { stream, event, after } => {
+                    self.send(Destination::Stream(stream), after, Outgoing::Event(event));
+                }
+                Effect::CloseStream { stream, after } => {
+                    self.send(Destination::Stream(stream), after, Outgoing::CloseStream);
+                }
+                Effect::Agent { link, message, after } => {
+                    self.send(Destination::Link(link), after, Outgoing::Agent(message));
+                }
+                Effect::CloseLink { link, after } => {
+                    self.send(Destination::Link(link), after, Outgoing::CloseLink);
+                }
+                Effect::Reply { request, result, after } => {
+                    self.send(Destination::Request(request), after, Outgoing::Answer(result));
+                }
+                Effect::View(change) => self.view.apply(*change),
+            }
+        }
+        if !batch.commands.is_empty() {
+            self.in_flight.push_back(self.persisted);
+            self.log.append(batch.encode_to_vec())?;
+        }
+        self.statistics.send_replace(self.core.statistics());
+        Ok(())
+    }
+
+    fn send(&mut self, to: Destination, after: Position, outgoing: Outgoing) {
+        if let Some(outgoing) = self.outbox.push(to, after, outgoing) {
+            self.deliver(to, outgoing);
+        }
+    }
+
+    fn deliver(&mut self, to: Destination, outgoing: Outgoing) {
+        match (to, outgoing) {
+            (Destination::Stream(stream), Outgoing::Event(event)) => {
+                self.deliver_event(stream, *event);
+            }
+            (Destination::Stream(stream), _) => {
+                // Dropping our end closes the stream after what is queued has been read.
+                self.streams.remove(&stream);
+            }
+            (Destination::Link(link), Outgoing::Agent(message)) => {
+                let full = self.links.get(&link).is_some_and(|tx| tx.try_send(*message).is_err());
+                if full {
+                    tracing::warn!(
+                        link = link.0,
+                        "the agent is too slow or gone: closing its link"
+                    );
+                    self.links.remove(&link);
+                }
+            }
+            (Destination::Link(link), _) => {
+                self.links.remove(&link);
+            }
+            (Destination::Request(request), Outgoing::Answer(result)) => {
+                if let Some(answer) = self.requests.remove(&request) {
+                    // The caller may have hung up; the call was carried out all the same.
+                    answer.send(result).ok();
+                }
+            }
+            (Destination::Request(request), _) => {
+                self.requests.remove(&request);
+            }
+        }
+    }
+
+    fn deliver_event(&mut self, stream: StreamId, event: Event) {
+        let Some(events) = self.streams.get(&stream) else { return };
+        // The last place is kept for the reason of a disconnection.
+        if events.capacity() > 1 {
+            // A closed channel means that the peer is gone: its end is on the way to us.
+            events.try_send(event).ok();
+            return;
+        }
+        tracing::warn!(stream = stream.0, "the framework is too slow: closing its stream");
+        let message = format!(
+            "the scheduler reads too slowly: {} events wait; subscribe again and reconcile",
+            crate::handle::STREAM_QUEUE
+        );
+        let error = Event {
+            r#type: Some(event::Type::Error as i32),
+            error: Some(event::Error { message }),
+            ..Event::default()
+        };
+        events.try_send(error).ok();
+        self.streams.remove(&stream);
+    }
+}

@@ -1,0 +1,181 @@
+//! [`run`]: start-up in order, serving, shutdown.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
+use mezzo_master_core::{Config, Master};
+use mezzo_proto::v1;
+use mezzo_telemetry::Metrics;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{self, Context};
+use crate::clock::Clock;
+use crate::flags::Flags;
+use crate::handle::Handle;
+use crate::leader::Leader;
+use crate::log::{self, ReplicatedLog};
+use crate::metrics;
+use crate::registry_store::{RegistryError, RegistryStore};
+use crate::view::View;
+
+/// Why a master could not start or go on. Each names what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    #[error(
+        "refusing to listen on {0}: callers are not authenticated; listen on 127.0.0.1, or give \
+         --insecure if the network is trusted"
+    )]
+    NotLoopback(IpAddr),
+    #[error("could not create the work directory {path}: choose another with --work-dir")]
+    WorkDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("could not open the registry in {path}")]
+    Registry {
+        path: PathBuf,
+        #[source]
+        source: RegistryError,
+    },
+    #[error("could not start the replicated log")]
+    Log(#[source] anyhow::Error),
+    #[error("could not listen on {address}: is another master running? choose another --port")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("could not set up the API")]
+    Api(#[source] anyhow::Error),
+    #[error("the master stopped leading: nothing was promised that is not in the log")]
+    Leader(#[source] anyhow::Error),
+    #[error("could not go on serving the API")]
+    Serve(#[source] std::io::Error),
+}
+
+/// Runs a master until `shutdown` resolves. `ready` gets the address it serves on once it leads and
+/// listens.
+///
+/// # Errors
+/// See [`MasterError`]; each is one sentence with the next step, sources below it.
+pub async fn run(
+    flags: Flags,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), MasterError> {
+    if !flags.ip.is_loopback() && !flags.insecure {
+        return Err(MasterError::NotLoopback(flags.ip));
+    }
+    std::fs::create_dir_all(&flags.work_dir)
+        .map_err(|source| MasterError::WorkDir { path: flags.work_dir.clone(), source })?;
+    let clock = Clock::start();
+    let started = clock.now();
+
+    let registry_error = |source| MasterError::Registry { path: flags.work_dir.clone(), source };
+    let store = RegistryStore::open(&flags.work_dir).map_err(registry_error)?;
+    let (log, recovered) = log::lead(store).await.map_err(MasterError::Log)?;
+
+    // The port is taken before anything is promised on it, and served once there is a leader.
+    let address = SocketAddr::new(flags.ip, flags.port);
+    let listen_error = |source| MasterError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+    let address = listener.local_addr().map_err(listen_error)?;
+
+    let info = master_info(&flags, address, &recovered.registry.counters.cluster_id);
+    let mut config = Config::new(info.clone());
+    config.root_submissions = flags.root_submissions;
+    config.agent_ping_timeout = flags.agent_ping_timeout;
+    config.max_agent_ping_timeouts = flags.max_agent_ping_timeouts;
+    config.agent_reregister_timeout = flags.agent_reregister_timeout;
+    let allocator = Box::new(DrfAllocator::new(AllocatorConfig::default()));
+    let core = Master::recover(config, recovered.term, &recovered.registry, allocator, clock.now());
+
+    let metrics = Arc::new(Metrics::new());
+    let (statistics, seen) = watch::channel(core.statistics());
+    metrics::register(&metrics, seen, clock);
+    let view = View::default();
+    let (handle, inbox) = Handle::new();
+    let context = Context {
+        handle,
+        view: view.clone(),
+        metrics,
+        master_info: Arc::new(info),
+        start_time: started.unix_secs_f64(),
+        elected_time: clock.now().unix_secs_f64(),
+    };
+    let router = api::router(context).await.map_err(MasterError::Api)?;
+    let (stop, stopped) = watch::channel(false);
+    let (log, committed): (ReplicatedLog, mpsc::Receiver<()>) = log.split();
+    let leader = Leader::new(core, clock, log, view, statistics, inbox);
+    let mut leading = tokio::spawn(leader.run(committed, stopped));
+    let serving = serve(listener, router, stop.subscribe());
+    tokio::pin!(serving);
+    tracing::info!(%address, term = recovered.term, "leading and serving");
+    ready(address);
+
+    // Whatever ends first decides; all arms are cancel-safe in that nothing is polled again after.
+    let outcome = tokio::select! {
+        () = shutdown => Ok(()),
+        result = &mut leading => match result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(MasterError::Leader(error)),
+            Err(error) => Err(MasterError::Leader(error.into())),
+        },
+        result = &mut serving => result.map_err(MasterError::Serve),
+    };
+    // Ends the loop, which drops every stream: peers see the end of the connection at once.
+    stop.send_replace(true);
+    if !leading.is_finished() {
+        leading.await.ok();
+    }
+    outcome
+}
+
+/// Serves until stopped; connections that are open then are dropped, not drained: frameworks and
+/// agents reconnect to whoever leads next.
+async fn serve(
+    listener: TcpListener,
+    router: axum::Router,
+    mut stop: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let stopped = async move {
+        stop.wait_for(|stop| *stop).await.ok();
+    };
+    // No delay: an event is one small write that somebody waits for.
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not set TCP_NODELAY");
+        }
+    });
+    tokio::select! {
+        result = async { axum::serve(listener, router).await } => result,
+        () = stopped => Ok(()),
+    }
+}
+
+fn master_info(flags: &Flags, address: SocketAddr, cluster_id: &str) -> v1::MasterInfo {
+    let hostname = flags.hostname.clone().unwrap_or_else(|| address.ip().to_string());
+    // Mesos stores the IPv4 address as the bytes lie in memory: network order read little-endian.
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => u32::from_le_bytes(ip.octets()),
+        IpAddr::V6(_) => 0,
+    };
+    v1::MasterInfo {
+        id: cluster_id.to_owned(),
+        ip,
+        port: u32::from(address.port()),
+        pid: Some(format!("master@{address}")),
+        hostname: Some(hostname.clone()),
+        version: Some(api::MESOS_VERSION.to_owned()),
+        address: Some(v1::Address {
+            hostname: Some(hostname),
+            ip: Some(address.ip().to_string()),
+            port: i32::from(address.port()),
+        }),
+        ..v1::MasterInfo::default()
+    }
+}

@@ -1,0 +1,79 @@
+//! The core's statistics under the names that Mesos' monitoring documents (`docs/monitoring.md`).
+
+use mezzo_master_core::Statistics;
+use mezzo_proto::v1::TaskState;
+use mezzo_telemetry::{Metrics, Readings};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+
+/// States that a task is in for a while: gauges.
+const NOW: [(TaskState, &str); 5] = [
+    (TaskState::TaskStaging, "master/tasks_staging"),
+    (TaskState::TaskStarting, "master/tasks_starting"),
+    (TaskState::TaskRunning, "master/tasks_running"),
+    (TaskState::TaskKilling, "master/tasks_killing"),
+    (TaskState::TaskUnreachable, "master/tasks_unreachable"),
+];
+
+/// States that tasks end in: counters.
+const REACHED: [(TaskState, &str); 8] = [
+    (TaskState::TaskFinished, "master/tasks_finished"),
+    (TaskState::TaskFailed, "master/tasks_failed"),
+    (TaskState::TaskKilled, "master/tasks_killed"),
+    (TaskState::TaskError, "master/tasks_error"),
+    (TaskState::TaskLost, "master/tasks_lost"),
+    (TaskState::TaskDropped, "master/tasks_dropped"),
+    (TaskState::TaskGone, "master/tasks_gone"),
+    (TaskState::TaskGoneByOperator, "master/tasks_gone_by_operator"),
+];
+
+/// Makes the endpoints show what `statistics` holds at the moment they are asked.
+pub(crate) fn register(metrics: &Metrics, statistics: watch::Receiver<Statistics>, clock: Clock) {
+    metrics.register_system();
+    metrics.source(move |readings| read(&statistics.borrow(), clock, readings));
+}
+
+fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
+    readings.gauge("master/elected", 1.0);
+    readings.gauge("master/uptime_secs", clock.now().mono_ns as f64 / 1e9);
+    for (state, name) in NOW {
+        readings.gauge(name, at(&statistics.tasks_now, state).max(0) as f64);
+    }
+    for (state, name) in REACHED {
+        readings.counter(name, at(&statistics.tasks_reached, state));
+    }
+    for (name, value) in [
+        ("master/frameworks_connected", statistics.frameworks_connected),
+        ("master/frameworks_active", statistics.frameworks_connected),
+        ("master/frameworks_disconnected", statistics.frameworks_disconnected),
+        ("master/frameworks_inactive", statistics.frameworks_disconnected),
+        ("master/slaves_connected", statistics.agents_connected),
+        ("master/slaves_active", statistics.agents_connected),
+        ("master/slaves_disconnected", statistics.agents_disconnected),
+        ("master/slaves_inactive", statistics.agents_disconnected),
+        ("master/outstanding_offers", statistics.outstanding_offers),
+    ] {
+        readings.gauge(name, value as f64);
+    }
+    for (name, value) in [
+        ("master/slave_registrations", statistics.agents_registered),
+        ("master/slave_reregistrations", statistics.agents_reregistered),
+        ("master/slave_unreachable_completed", statistics.agents_unreachable),
+        ("master/valid_status_updates", statistics.updates_valid),
+        ("master/invalid_status_updates", statistics.updates_invalid),
+        ("master/valid_status_update_acknowledgements", statistics.acknowledgements_valid),
+        ("master/invalid_status_update_acknowledgements", statistics.acknowledgements_invalid),
+        ("master/offers_sent", statistics.offers_sent),
+        ("master/offers_accepted", statistics.offers_accepted),
+        ("master/offers_declined", statistics.offers_declined),
+        ("master/offers_rescinded", statistics.offers_rescinded),
+        ("master/scheduler_calls", statistics.calls),
+    ] {
+        readings.counter(name, value);
+    }
+}
+
+fn at<T: Copy + Default>(by_state: &[T; 14], state: TaskState) -> T {
+    usize::try_from(state as i32).ok().and_then(|i| by_state.get(i).copied()).unwrap_or_default()
+}
