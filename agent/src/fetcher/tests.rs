@@ -591,7 +591,8 @@ fn unpacks_zip_archives_and_refuses_hostile_ones() {
     assert_eq!((place.read("e/f").as_str(), place.mode("e/f")), ("f", 0o600));
     assert_eq!(place.read("l"), "run");
 
-    let hostile: [(&[(&str, u32, &str)], &str); 3] = [
+    type ZipEntry<'a> = (&'a str, u32, &'a str);
+    let hostile: [(&[ZipEntry<'_>], &str); 3] = [
         (&[("../evil", 0o644, "x")], "the archive's entry `../evil` has `..` in it"),
         (&[("/evil", 0o644, "x")], "the archive's entry `/evil` is an absolute path"),
         (

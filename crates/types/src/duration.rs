@@ -79,7 +79,7 @@ pub fn format_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     for (unit, unit_ns) in UNITS.iter().rev() {
         let thousandths = nanos * 1000;
-        if nanos < *unit_ns || thousandths % unit_ns != 0 {
+        if nanos < *unit_ns || !thousandths.is_multiple_of(*unit_ns) {
             continue;
         }
         let (whole, part) = (nanos / unit_ns, thousandths / unit_ns % 1000);

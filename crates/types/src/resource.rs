@@ -366,10 +366,9 @@ impl fmt::Display for Resource {
                     DiskKind::Raw => "raw",
                 };
                 write!(f, "[{kind}")?;
-                for part in [&source.vendor, &source.id, &source.profile, &source.root] {
-                    if let Some(part) = part {
-                        write!(f, ":{part}")?;
-                    }
+                let parts = [&source.vendor, &source.id, &source.profile, &source.root];
+                for part in parts.into_iter().flatten() {
+                    write!(f, ":{part}")?;
                 }
                 f.write_str("]")?;
             }
