@@ -32,6 +32,7 @@ mod tests;
 pub use container::ContainerCgroup;
 pub use error::CgroupError;
 pub use facts::{Controller, Facts, FactsError, Hierarchy, Layout, Version};
+pub(crate) use files::watch as watch_descriptor;
 pub use kernel_log::OomVictim;
 pub use limits::{
     CPU_PERIOD_US, CpuLimits, CpuQuota, MIN_CPU_QUOTA_US, MIN_CPU_SHARES, MIN_MEMORY_BYTES,

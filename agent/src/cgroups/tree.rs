@@ -137,17 +137,18 @@ impl Cgroups {
         Ok(ids.into_iter().collect())
     }
 
-    /// Moves the launcher into a group of its own beside the containers', which is never limited nor killed.
-    pub fn enter_launcher(&self, pid: i32) -> Result<(), CgroupError> {
-        for plane in self.group(LAUNCHER).planes() {
+    /// The launcher's own group beside the containers', which is never limited nor killed; made if it is not there.
+    pub fn launcher(&self) -> Result<ContainerCgroup, CgroupError> {
+        let group = self.group(LAUNCHER);
+        for plane in group.planes() {
             match fs::create_dir(&plane.dir) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(CgroupError::Create { path: plane.dir.clone(), source });
                 }
-                _ => files::write(&plane.dir.join("cgroup.procs"), &pid.to_string())?,
+                _ => {}
             }
         }
-        Ok(())
+        Ok(group)
     }
 
     /// The path of a container's group below each mount point, with a leading '/'; what a record keeps.

@@ -1,6 +1,6 @@
 //! What one container may use: its resources and the limits beyond them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use mezzo_proto::v1;
 use mezzo_types::{Resources, Scalar};
@@ -36,7 +36,7 @@ impl Demand {
     /// `limits` are those of `TaskInfo.limits`: `cpus` and `mem` (in MB); a number or infinity.
     pub fn new(
         resources: Resources,
-        limits: &HashMap<String, v1::value::Scalar>,
+        limits: &BTreeMap<String, v1::value::Scalar>,
     ) -> Result<Self, DemandError> {
         let cpus = limit("cpus", resources.cpus(), limits)?;
         let mem = limit("mem", resources.mem_mb(), limits)?;
@@ -75,7 +75,7 @@ impl Demand {
 fn limit(
     name: &str,
     request: Scalar,
-    limits: &HashMap<String, v1::value::Scalar>,
+    limits: &BTreeMap<String, v1::value::Scalar>,
 ) -> Result<Limit, DemandError> {
     let Some(limit) = limits.get(name) else { return Ok(Limit::Request) };
     if limit.value == f64::INFINITY {

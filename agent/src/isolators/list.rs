@@ -1,6 +1,7 @@
 //! The isolators that `--isolation` names.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use super::{
     Breach, CpuIsolator, DEFAULT_PIDS_LIMIT, Demand, Isolator, IsolatorError, Limitation,
@@ -101,9 +102,20 @@ impl Isolators {
         self.0.iter().try_for_each(|isolator| isolator.isolate(demand, cgroup))
     }
 
-    /// One future per isolator that watches.
-    pub fn watch(&self, cgroup: &ContainerCgroup) -> Result<Vec<Breach>, IsolatorError> {
-        self.0.iter().filter_map(|isolator| isolator.watch(cgroup).transpose()).collect()
+    /// Waits for the first breach of any limit, or for ever.
+    pub fn watch(&self, cgroup: &ContainerCgroup) -> Result<Breach, IsolatorError> {
+        let mut breaches: Vec<Breach> = self
+            .0
+            .iter()
+            .filter_map(|isolator| isolator.watch(cgroup).transpose())
+            .collect::<Result<_, _>>()?;
+        Ok(Box::pin(std::future::poll_fn(move |context| {
+            breaches
+                .iter_mut()
+                .map(|breach| breach.as_mut().poll(context))
+                .find(Poll::is_ready)
+                .unwrap_or(Poll::Pending)
+        })))
     }
 
     /// The first breach that any of them finds to have happened.

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use mezzo_proto::v1;
 use mezzo_types::Resources;
@@ -14,7 +14,7 @@ fn demand(cpus: f64, mem: f64, limits: &[(&str, f64)]) -> Result<Demand, DemandE
     };
     let resources =
         Resources::from_proto(&[scalar("cpus", cpus), scalar("mem", mem)]).expect("resources");
-    let limits: HashMap<_, _> = limits
+    let limits: BTreeMap<_, _> = limits
         .iter()
         .map(|(name, value)| ((*name).to_owned(), v1::value::Scalar { value: *value }))
         .collect();

@@ -1,0 +1,168 @@
+//! The connection to the launcher, made anew when it breaks, and the way of its events to the containers they concern.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mezzo_agent_launcher::{Event, Launcher, LauncherClient, SpawnError};
+use mezzo_types::ContainerId;
+use tokio::sync::mpsc;
+
+use super::run::Order;
+
+/// Where the orders of each container go. Unbounded channels: a container gets two events from the launcher in its life, and orders
+/// from the agent's core, which bounds its own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    known: HashMap<ContainerId, mpsc::UnboundedSender<Order>>,
+    /// Until recovery is over, what the launcher tells of containers that were not taken up yet.
+    early: HashMap<ContainerId, Vec<Order>>,
+    settled: bool,
+}
+
+impl Routes {
+    /// `false` if the container is known already.
+    pub(super) fn add(&self, id: ContainerId, orders: mpsc::UnboundedSender<Order>) -> bool {
+        let mut table = lock(&self.0);
+        if table.known.contains_key(&id) {
+            return false;
+        }
+        for order in table.early.remove(&id).unwrap_or_default() {
+            let _ = orders.send(order);
+        }
+        table.known.insert(id, orders);
+        true
+    }
+
+    /// All containers of before are taken up: events about others are nobody's.
+    pub(super) fn settle(&self) {
+        let mut table = lock(&self.0);
+        table.settled = true;
+        table.early = HashMap::new();
+    }
+
+    pub(super) fn remove(&self, id: &ContainerId) {
+        lock(&self.0).known.remove(id);
+    }
+
+    /// `false` if there is no such container, or it is being forgotten.
+    pub(super) fn send(&self, id: &str, order: Order) -> bool {
+        match lock(&self.0).known.get(id) {
+            Some(orders) => orders.send(order).is_ok(),
+            None => false,
+        }
+    }
+
+    /// As `send`, but keeps the order for a container that recovery is about to take up.
+    fn tell(&self, id: String, order: Order) {
+        let mut table = lock(&self.0);
+        match table.known.get(id.as_str()) {
+            // A container that does not listen any more has ended.
+            Some(orders) => drop(orders.send(order)),
+            None if table.settled => {}
+            None => table.early.entry(id.into()).or_default().push(order),
+        }
+    }
+
+    fn send_all(&self, order: impl Fn() -> Order) {
+        for orders in lock(&self.0).known.values() {
+            let _ = orders.send(order());
+        }
+    }
+
+    /// Runs on the client's reading thread.
+    fn deliver(&self, event: Event) {
+        match event {
+            Event::Started { container, pid, start_time_ticks } => {
+                self.tell(container, Order::Started { pid, start_time_ticks });
+            }
+            Event::LaunchFailed { container, failure } => {
+                self.tell(container, Order::Failed(failure));
+            }
+            Event::Exited { container, status, recorded } => {
+                self.tell(container, Order::Exited { status, recorded });
+            }
+            Event::Disconnected => self.send_all(|| Order::LauncherLost),
+        }
+    }
+}
+
+/// The launcher, as far as one is known.
+#[derive(Debug)]
+pub(super) struct LauncherLink {
+    launcher: Launcher,
+    routes: Routes,
+    current: Mutex<Option<Connection>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: Arc<LauncherClient>,
+    alive: Arc<AtomicBool>,
+}
+
+impl LauncherLink {
+    pub(super) fn new(
+        program: PathBuf,
+        socket: PathBuf,
+        log: PathBuf,
+        cgroup_procs: Vec<PathBuf>,
+        routes: Routes,
+    ) -> Self {
+        let launcher = Launcher { program, socket, log: Some(log), cgroup_procs };
+        LauncherLink { launcher, routes, current: Mutex::new(None) }
+    }
+
+    /// The connection, made anew, with a new launcher if need be, when there is none. Blocks for milliseconds then.
+    pub(super) fn client(&self) -> Result<Arc<LauncherClient>, SpawnError> {
+        let mut current = lock(&self.current);
+        if let Some(connection) = &*current
+            && connection.alive.load(Ordering::Acquire)
+        {
+            return Ok(Arc::clone(&connection.client));
+        }
+        *current = None;
+        let alive = Arc::new(AtomicBool::new(true));
+        let on_event = {
+            let (alive, routes) = (Arc::clone(&alive), self.routes.clone());
+            move |event| {
+                if event == Event::Disconnected {
+                    // Before the containers hear of it: none of them may use this connection again.
+                    alive.store(false, Ordering::Release);
+                    tracing::warn!("the connection to the launcher is gone");
+                }
+                routes.deliver(event);
+            }
+        };
+        let (client, spawned) = self.launcher.connect_or_spawn(on_event)?;
+        tracing::info!(spawned, socket = %self.launcher.socket.display(), "connected to the launcher");
+        let client = Arc::new(client);
+        *current = Some(Connection { client: Arc::clone(&client), alive });
+        Ok(client)
+    }
+
+    /// The connection if there is one; makes none.
+    pub(super) fn existing(&self) -> Option<Arc<LauncherClient>> {
+        let current = lock(&self.current);
+        let connection = current.as_ref()?;
+        connection.alive.load(Ordering::Acquire).then(|| Arc::clone(&connection.client))
+    }
+
+    /// Gives the connection up; the launcher goes on.
+    pub(super) fn close(&self) {
+        let connection = lock(&self.current).take();
+        if let Some(connection) = &connection {
+            connection.alive.store(false, Ordering::Release);
+        }
+        drop(connection);
+    }
+}
+
+/// What these locks guard is whole after each statement, so a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,155 @@
+//! After a restart of the agent: what is left of each container.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+
+use mezzo_agent_launcher::{Container, ContainerState};
+use mezzo_proto::storage::v1::ContainerRecord;
+use mezzo_types::{ContainerId, Resources};
+
+use super::handle::Shared;
+use super::process::{Process, recorded_ending, told_ending};
+use super::run::Command;
+use super::{Ending, Observed, Places, StartError};
+use crate::cgroups::ContainerCgroup;
+use crate::isolators::{Demand, Limitation};
+
+/// One container found, with all that is needed to look after it again.
+pub(super) struct Found {
+    pub(super) id: ContainerId,
+    pub(super) observed: Observed,
+    pub(super) command: Command,
+    pub(super) cgroup: Option<ContainerCgroup>,
+    pub(super) places: Places,
+    /// The launcher knows it and tells its ending.
+    pub(super) told: bool,
+}
+
+/// Looks at records, the launcher's list, control groups and exit files. Blocks.
+pub(super) fn look(shared: &Shared, records: &[ContainerRecord]) -> Result<Vec<Found>, StartError> {
+    let client = shared.link.client().map_err(StartError::Launcher)?;
+    let listed = client
+        .list()
+        .map_err(|e| StartError::Look { container: "all".to_owned(), source: Box::new(e) })?;
+    let listed: BTreeMap<String, Container> =
+        listed.into_iter().map(|container| (container.id.clone(), container)).collect();
+    // What was written down in another boot is over, and its process id may be anybody's.
+    let records: BTreeMap<&str, &ContainerRecord> = records
+        .iter()
+        .filter(|record| record.boot_id == shared.boot_id)
+        .map(|record| (record.container_id.as_str(), record))
+        .collect();
+    let groups = shared.cgroups.list().map_err(StartError::Cgroups)?;
+
+    let ids: BTreeSet<&str> = listed
+        .keys()
+        .map(String::as_str)
+        .chain(records.keys().copied())
+        .chain(groups.iter().map(String::as_str))
+        .collect();
+    let found: Vec<Found> = ids
+        .iter()
+        .map(|id| look_at(shared, id, records.get(id).copied(), listed.get(*id)))
+        .collect::<Result<_, _>>()?;
+    remove_stale_exit_files(shared, &ids);
+    Ok(found)
+}
+
+fn look_at(
+    shared: &Shared,
+    id: &str,
+    record: Option<&ContainerRecord>,
+    listed: Option<&Container>,
+) -> Result<Found, StartError> {
+    let failed = |source| StartError::Look { container: id.to_owned(), source };
+    let places = Places {
+        sandbox: record.map(|record| record.sandbox.clone().into()).unwrap_or_default(),
+        cgroup: shared.cgroups.path_of(id),
+        exit_file: Shared::exit_name(id),
+    };
+    let cgroup = shared.cgroups.find(id).map_err(|e| failed(Box::new(e)))?;
+    let limitation = cgroup.as_ref().and_then(|cgroup| recover_isolation(shared, record, cgroup));
+    let ended = |ending, limitation| (Observed::Ended { ending, limitation }, Command::Ended);
+    let running = |process: Process, limitation| {
+        let Process { pid, start_time_ticks } = process;
+        (Observed::Running { pid, start_time_ticks, limitation }, Command::Running(process))
+    };
+    let (observed, command) = match listed {
+        Some(container) => match container.state {
+            ContainerState::Running => running(
+                Process { pid: container.pid, start_time_ticks: container.start_time_ticks },
+                limitation,
+            ),
+            ContainerState::Exited { status, recorded } => {
+                ended(told_ending(status, recorded), limitation)
+            }
+            // On the way; nobody was told that it started, so it may end as if it had not.
+            ContainerState::Launching => (Observed::NotStarted, Command::Asked),
+            ContainerState::Failed(_) => (Observed::NotStarted, Command::None),
+        },
+        None => {
+            let process = record
+                .filter(|record| record.pid > 0)
+                .map(|r| Process { pid: r.pid, start_time_ticks: r.start_time_ticks });
+            let alive = match process {
+                Some(process) => process.open().map_err(|e| failed(Box::new(e)))?.is_some(),
+                None => false,
+            };
+            match (process, recorded_ending(&shared.exit_path(&places.exit_file))) {
+                (Some(process), _) if alive => running(process, limitation),
+                (_, ending @ Ending::Status(_)) => ended(ending, limitation),
+                (Some(_), ending) => ended(ending, limitation),
+                (None, _) => (Observed::NotStarted, Command::None),
+            }
+        }
+    };
+    Ok(Found { id: id.into(), observed, command, cgroup, places, told: listed.is_some() })
+}
+
+/// Lets the isolators take the container up, and asks them what was breached meanwhile.
+fn recover_isolation(
+    shared: &Shared,
+    record: Option<&ContainerRecord>,
+    cgroup: &ContainerCgroup,
+) -> Option<Limitation> {
+    let resources = record.map(|record| Resources::from_proto(&record.resources));
+    let demand = match resources {
+        Some(Ok(resources)) => Demand { resources, ..Demand::default() },
+        _ => Demand::default(),
+    };
+    let looked =
+        shared.isolators.recover(&demand, cgroup).and_then(|()| shared.isolators.breached(cgroup));
+    looked.unwrap_or_else(|e| {
+        // A group that was being removed has lost its files; what it counted is lost with them.
+        tracing::warn!(
+            container = cgroup.id(),
+            error = super::chain(&e),
+            "limits could not be checked"
+        );
+        None
+    })
+}
+
+/// Exit files of containers that nobody knows any more.
+fn remove_stale_exit_files(shared: &Shared, known: &BTreeSet<&str>) {
+    let dir = shared.exit_dir();
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) => {
+            tracing::warn!(path = %dir.display(), error = %e, "could not look for stale exit files");
+            return;
+        }
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| known.contains(name)) {
+            continue;
+        }
+        if let Err(e) = fs::remove_file(entry.path())
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %entry.path().display(), error = %e, "could not remove a stale exit file");
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! One container's life, as one task of the runtime.
+
+use std::future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mezzo_agent_launcher::{ClientError, Failure};
+use mezzo_types::ContainerId;
+use tokio::sync::mpsc;
+use tokio::task;
+
+use super::destroy::destroy;
+use super::handle::Shared;
+use super::process::{ExitWatch, Process, recorded_ending, told_ending};
+use super::report::chain;
+use super::stage::{self, Failed, Staged};
+use super::{ContainerEvent, Ending, LaunchSpec, LaunchStage, Places};
+use crate::cgroups::ContainerCgroup;
+use crate::isolators::{Breach, Limitation};
+
+/// What reaches a container: the agent's orders, and what the launcher tells.
+#[derive(Debug)]
+pub(super) enum Order {
+    Signal(i32),
+    Destroy,
+    /// The launcher's answer to the launch.
+    Answered(Result<i32, ClientError>),
+    Started {
+        pid: i32,
+        start_time_ticks: u64,
+    },
+    Failed(Failure),
+    Exited {
+        status: i32,
+        recorded: bool,
+    },
+    LauncherLost,
+}
+
+/// Where the container's command stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    /// No launch was ordered, or it failed: there is nothing to wait for.
+    None,
+    /// The launcher was asked; the answer is one of `Started`, `Failed` or an error.
+    Asked,
+    Running(Process),
+    Ended,
+}
+
+/// A container that this agent looks after.
+pub(super) struct Run {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: ContainerId,
+    pub(super) places: Places,
+    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) command: Command,
+    pub(super) cgroup: Option<ContainerCgroup>,
+    /// Set when the launcher cannot tell the ending.
+    pub(super) exit: ExitWatch,
+    pub(super) limited: bool,
+    /// Signals that came before the command was there to get them.
+    pub(super) early_signals: Vec<i32>,
+}
+
+impl Run {
+    /// From an order to launch to the destruction.
+    pub(super) async fn launch(mut self, spec: LaunchSpec) {
+        match self.stage(spec).await {
+            Ok(None) => {}
+            Ok(Some((spec, staged))) => {
+                if !self.emit(self.prepared()).await {
+                    return;
+                }
+                self.ask(spec, staged).await;
+            }
+            Err(failed) => {
+                if !self.fail(failed).await {
+                    return;
+                }
+            }
+        }
+        self.live().await;
+    }
+
+    /// From wherever the container stands to its destruction.
+    pub(super) async fn live(mut self) {
+        // Nobody listens: the agent is on its way out, the container is not.
+        if self.attend().await {
+            self.end().await;
+        }
+    }
+
+    fn prepared(&self) -> ContainerEvent {
+        ContainerEvent::Prepared { container: self.id.clone(), places: self.places.clone() }
+    }
+
+    /// Whether anybody still listens.
+    async fn emit(&self, event: ContainerEvent) -> bool {
+        self.shared.events.send(event).await.is_ok()
+    }
+
+    async fn fail(&self, Failed { stage, message }: Failed) -> bool {
+        tracing::info!(container = %self.id, %stage, message, "a launch failed");
+        self.emit(ContainerEvent::LaunchFailed { container: self.id.clone(), stage, message }).await
+    }
+
+    /// Puts everything in place. `None`: the launch was cancelled by a `Destroy`, which is still to be answered.
+    async fn stage(&mut self, spec: LaunchSpec) -> Result<Option<(LaunchSpec, Staged)>, Failed> {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let staging = task::spawn(stage_all(
+            Arc::clone(&self.shared),
+            self.places.clone(),
+            spec,
+            Arc::clone(&cancel),
+        ));
+        let mut staging = std::pin::pin!(staging);
+        let mut cancelled = false;
+        let staged = loop {
+            tokio::select! {
+                // Cancel-safe: a join handle may be polled again; the work goes on by itself.
+                staged = &mut staging => break staged,
+                // Cancel-safe: a message is taken or stays. Ends only with the containerizer.
+                order = self.orders.recv() => match order {
+                    Some(Order::Signal(signal)) => self.early_signals.push(signal),
+                    Some(Order::Destroy) | None => {
+                        cancelled = true;
+                        cancel.store(true, Ordering::Relaxed);
+                    }
+                    Some(_) => {}
+                },
+            }
+        };
+        let staged = staged.unwrap_or_else(|e| {
+            Err(Failed { stage: LaunchStage::Task, message: format!("the agent failed: {e}") })
+        });
+        if let Ok((_, staged)) = &staged {
+            self.cgroup = Some(staged.cgroup.clone());
+        } else {
+            // It may have been made before the failure.
+            self.cgroup = self.shared.cgroups.find(self.id.as_str()).ok().flatten();
+        }
+        if cancelled {
+            self.shared.routes.send(self.id.as_str(), Order::Destroy);
+            return Ok(None);
+        }
+        staged.map(Some)
+    }
+
+    /// Has the launcher start the command; the answers come as orders.
+    async fn ask(&mut self, spec: LaunchSpec, staged: Staged) {
+        self.command = Command::Asked;
+        let shared = Arc::clone(&self.shared);
+        let asked = task::spawn_blocking(move || {
+            let client = shared.link.client().map_err(|e| Failed::at(LaunchStage::Launch)(&e))?;
+            let routes = shared.routes.clone();
+            let id = spec.container_id.clone();
+            client.launch_then(&staged.launch(&spec, &shared.null), move |answer| {
+                routes.send(id.as_str(), Order::Answered(answer));
+            });
+            Ok(())
+        });
+        let failed = match asked.await {
+            Ok(Ok(())) => return,
+            Ok(Err(failed)) => failed,
+            Err(e) => {
+                Failed { stage: LaunchStage::Launch, message: format!("the agent failed: {e}") }
+            }
+        };
+        self.command = Command::None;
+        self.fail(failed).await;
+    }
+
+    /// Watches until the order to destroy comes. `false`: nobody listens any more.
+    async fn attend(&mut self) -> bool {
+        let mut breach = self.watch();
+        loop {
+            tokio::select! {
+                // Cancel-safe: a message is taken or stays.
+                order = self.orders.recv() => {
+                    let listened = match order {
+                        None => false,
+                        Some(Order::Destroy) => return true,
+                        Some(order) => self.follow(order).await,
+                    };
+                    if !listened {
+                        return false;
+                    }
+                }
+                // Cancel-safe: what was breached is counted by the kernel.
+                limitation = &mut breach => {
+                    breach = Box::pin(future::pending());
+                    match limitation {
+                        Ok(limitation) => {
+                            if !self.limit(limitation).await {
+                                return false;
+                            }
+                        }
+                        Err(e) => {
+                            tracing::warn!(container = %self.id, error = chain(&e), "a watch on limits ended");
+                        }
+                    }
+                }
+                // Cancel-safe: readiness stays.
+                () = self.exit.ended() => {
+                    if !self.exited(recorded_ending(&self.exit_path())).await {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn exit_path(&self) -> std::path::PathBuf {
+        self.shared.exit_path(&self.places.exit_file)
+    }
+
+    fn watch(&self) -> Breach {
+        let nothing = || Box::pin(future::pending());
+        match &self.cgroup {
+            Some(cgroup) if matches!(self.command, Command::Asked | Command::Running(_)) => {
+                self.shared.isolators.watch(cgroup).unwrap_or_else(|e| {
+                    // The ending still finds what was breached.
+                    tracing::warn!(container = %self.id, error = chain(&e), "limits are not watched");
+                    nothing()
+                })
+            }
+            _ => nothing(),
+        }
+    }
+
+    /// One order other than `Destroy`; whether anybody still listens.
+    async fn follow(&mut self, order: Order) -> bool {
+        match (order, self.command) {
+            (Order::Signal(signal), Command::Running(process)) => {
+                self.signal(process, signal);
+                true
+            }
+            (Order::Signal(signal), Command::Asked) => {
+                self.early_signals.push(signal);
+                true
+            }
+            (Order::Started { pid, start_time_ticks }, Command::Asked) => {
+                let process = Process { pid, start_time_ticks };
+                self.command = Command::Running(process);
+                let started =
+                    ContainerEvent::Started { container: self.id.clone(), pid, start_time_ticks };
+                let listened = self.emit(started).await;
+                for signal in std::mem::take(&mut self.early_signals) {
+                    self.signal(process, signal);
+                }
+                listened
+            }
+            (Order::Failed(failure), Command::Asked) => {
+                self.command = Command::None;
+                let message = failure.to_string();
+                self.fail(Failed { stage: LaunchStage::Launch, message }).await
+            }
+            (Order::Answered(Err(e)), Command::Asked) => {
+                self.command = Command::None;
+                self.fail(Failed::at(LaunchStage::Launch)(&e)).await
+            }
+            (Order::LauncherLost, Command::Asked) => {
+                // Whether it runs is not known. It is not reported as started, so it must not go on:
+                // the destruction that follows a failure kills what is there.
+                self.command = Command::None;
+                let message = "the launcher ended while it started the container; try again";
+                self.fail(Failed { stage: LaunchStage::Launch, message: message.to_owned() }).await
+            }
+            (Order::Exited { status, recorded }, Command::Running(_)) => {
+                self.exited(told_ending(status, recorded)).await
+            }
+            (Order::LauncherLost, Command::Running(process)) => match ExitWatch::on(process) {
+                Ok(Some(watch)) => {
+                    self.exit = watch;
+                    true
+                }
+                Ok(None) => self.exited(recorded_ending(&self.exit_path())).await,
+                Err(e) => {
+                    tracing::error!(container = %self.id, error = %e, "a container's end cannot be watched");
+                    self.exited(Ending::Unknown).await
+                }
+            },
+            // Late or repeated: what it tells is known, or was given up.
+            _ => true,
+        }
+    }
+
+    fn signal(&self, process: Process, signal: i32) {
+        if let Err(e) = process.signal(signal) {
+            tracing::warn!(container = %self.id, signal, error = %e, "could not signal a container");
+        }
+    }
+
+    async fn limit(&mut self, limitation: Limitation) -> bool {
+        if std::mem::replace(&mut self.limited, true) {
+            return true;
+        }
+        self.emit(ContainerEvent::Limited { container: self.id.clone(), limitation }).await
+    }
+
+    /// The command's ending, after the breach that caused it if one did.
+    async fn exited(&mut self, ending: Ending) -> bool {
+        self.command = Command::Ended;
+        self.exit = ExitWatch::none();
+        if !self.limited
+            && let Some(cgroup) = &self.cgroup
+        {
+            match self.shared.isolators.breached(cgroup) {
+                Ok(Some(limitation)) => {
+                    self.limit(limitation).await;
+                }
+                Ok(None) => {}
+                Err(e) => {
+                    tracing::warn!(container = %self.id, error = chain(&e), "limits could not be checked");
+                }
+            }
+        }
+        self.emit(ContainerEvent::Exited { container: self.id.clone(), ending }).await
+    }
+
+    /// Kills what is left, tells the ending if there is one to tell, removes the control groups.
+    async fn end(mut self) {
+        // What the kill does is no breach.
+        self.limited = true;
+        if matches!(self.command, Command::Asked | Command::Running(_)) {
+            self.kill().await;
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            destroy(&cgroup).await;
+        }
+        self.shared.isolators.cleanup(self.id.as_str());
+        // Before the event: whoever hears it may use the id's absence.
+        self.shared.routes.remove(&self.id);
+        self.emit(ContainerEvent::Destroyed { container: self.id.clone() }).await;
+    }
+
+    /// Kills the command's processes and waits for its ending to be told.
+    async fn kill(&mut self) {
+        loop {
+            if let Some(cgroup) = &self.cgroup
+                && let Err(e) = cgroup.kill()
+            {
+                tracing::warn!(container = %self.id, error = chain(&e), "could not kill a container");
+            }
+            // Its init is in the group with all the rest, except on the way into it.
+            match self.command {
+                Command::Running(process) => self.signal(process, nix::libc::SIGKILL),
+                Command::Asked => self.kill_by_launcher().await,
+                _ => {}
+            }
+            tokio::select! {
+                // Cancel-safe: a message is taken or stays.
+                order = self.orders.recv() => match order {
+                    None => return,
+                    Some(Order::Signal(_) | Order::Destroy) => {}
+                    Some(order) => {
+                        if !self.follow(order).await {
+                            return;
+                        }
+                    }
+                },
+                // Cancel-safe: readiness stays.
+                () = self.exit.ended() => {
+                    self.exited(recorded_or_killed(&self.exit_path())).await;
+                }
+            }
+            if matches!(self.command, Command::None | Command::Ended) {
+                return;
+            }
+        }
+    }
+
+    async fn kill_by_launcher(&self) {
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let killed = task::spawn_blocking(move || match shared.link.existing() {
+            Some(client) => client.kill(id.as_str()),
+            None => Ok(()),
+        });
+        if let Ok(Err(e)) = killed.await {
+            // It may have ended meanwhile; its ending is on the way.
+            tracing::debug!(container = %self.id, error = chain(&e), "the launcher did not kill");
+        }
+    }
+}
+
+/// The ending of a command whose container was killed by the agent: the kill itself, unless it ended before.
+fn recorded_or_killed(exit_file: &std::path::Path) -> Ending {
+    match recorded_ending(exit_file) {
+        Ending::Unknown => Ending::Status(nix::libc::SIGKILL),
+        known => known,
+    }
+}
+
+/// The blocking parts of staging, under their bounds.
+async fn stage_all(
+    shared: Arc<Shared>,
+    places: Places,
+    spec: LaunchSpec,
+    cancel: Arc<AtomicBool>,
+) -> Result<(LaunchSpec, Staged), Failed> {
+    let fetches = spec.task.command.as_ref().is_some_and(|command| !command.uris.is_empty());
+    if !fetches {
+        let _turn = shared.launches.acquire().await;
+        let shared = Arc::clone(&shared);
+        return blocking(move || {
+            let housed = stage::house(&shared, &spec, &cancel)?;
+            let staged = stage::isolate(&shared, &places, &spec, housed, &cancel)?;
+            Ok((spec, staged))
+        })
+        .await;
+    }
+    // Downloads have a bound of their own, so that slow ones do not hold up launches that need none.
+    let (housed, spec) = {
+        let _turn = shared.fetches.acquire().await;
+        let (shared, cancel) = (Arc::clone(&shared), Arc::clone(&cancel));
+        blocking(move || Ok((stage::house(&shared, &spec, &cancel)?, spec))).await?
+    };
+    let _turn = shared.launches.acquire().await;
+    let shared = Arc::clone(&shared);
+    blocking(move || {
+        let staged = stage::isolate(&shared, &places, &spec, housed, &cancel)?;
+        Ok((spec, staged))
+    })
+    .await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failed> + Send + 'static,
+) -> Result<T, Failed> {
+    task::spawn_blocking(work).await.unwrap_or_else(|e| {
+        Err(Failed { stage: LaunchStage::Task, message: format!("the agent failed: {e}") })
+    })
+}

@@ -1,0 +1,105 @@
+//! What goes into the containerizer and what comes out.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mezzo_proto::v1;
+use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources};
+
+use crate::isolators::Limitation;
+
+/// A command task to run in a container of its own.
+#[derive(Clone, Debug)]
+pub struct LaunchSpec {
+    /// New, never used before.
+    pub container_id: ContainerId,
+    pub agent_id: AgentId,
+    pub framework_id: FrameworkId,
+    pub executor_id: ExecutorId,
+    pub task: Arc<v1::TaskInfo>,
+    /// Name of the user to run as.
+    pub user: String,
+    pub resources: Resources,
+}
+
+/// Where the parts of a container are: what its record keeps. They follow from its ids alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Absolute.
+    pub sandbox: PathBuf,
+    /// Below each hierarchy's mount point, with a leading '/'.
+    pub cgroup: String,
+    /// Name of the exit file, in the agent's runtime directory.
+    pub exit_file: String,
+}
+
+/// How far a launch came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaunchStage {
+    /// Reading the task: its command, environment, user, limits.
+    Task,
+    Sandbox,
+    /// Fetching its URIs.
+    Fetch,
+    /// Control groups and limits.
+    Isolate,
+    /// The launcher and what it does up to the execution of the command.
+    Launch,
+}
+
+impl fmt::Display for LaunchStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LaunchStage::Task => "task",
+            LaunchStage::Sandbox => "sandbox",
+            LaunchStage::Fetch => "fetch",
+            LaunchStage::Isolate => "isolate",
+            LaunchStage::Launch => "launch",
+        })
+    }
+}
+
+/// How a container's command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The wait status as `wait(2)` gives it.
+    Status(i32),
+    /// Nobody saw it.
+    Unknown,
+}
+
+/// What happens to containers. For each one that is launched, in this order: `Prepared`?, then `Started` or `LaunchFailed`, then
+/// `Limited`?, then `Exited` if it started. `Destroyed` answers each `destroy` and is the last one; nothing is destroyed without that order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerEvent {
+    /// Everything is in place, no process yet. The places are those that [`Containerizer::places`](super::Containerizer::places)
+    /// told already, so a record may be written before the launch is ordered.
+    Prepared { container: ContainerId, places: Places },
+    /// The command was executed. `pid` is the container's first process, its init.
+    Started { container: ContainerId, pid: i32, start_time_ticks: u64 },
+    /// The command was never executed. `message` is a sentence for the framework.
+    LaunchFailed { container: ContainerId, stage: LaunchStage, message: String },
+    /// The container breached a limit: destroy it.
+    Limited { container: ContainerId, limitation: Limitation },
+    /// The command ended. Processes that it left may still run.
+    Exited { container: ContainerId, ending: Ending },
+    /// No process and no control group is left; sandbox and exit file stay.
+    Destroyed { container: ContainerId },
+}
+
+/// What is left of a container after a restart of the agent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed {
+    /// No command ever ran in it, or none that anybody knows of.
+    NotStarted,
+    Running {
+        pid: i32,
+        start_time_ticks: u64,
+        limitation: Option<Limitation>,
+    },
+    Ended {
+        ending: Ending,
+        limitation: Option<Limitation>,
+    },
+}

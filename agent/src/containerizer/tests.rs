@@ -1,0 +1,565 @@
+//! On the real kernel, with the real launcher. They need root and fail without it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use mezzo_proto::storage::v1::ContainerRecord;
+use mezzo_proto::v1;
+use mezzo_types::{ContainerId, Resources};
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// A test that waits longer for one event has found a bug; machines of CI are slow and shared.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The launcher beside the tests' own directory, built if need be.
+fn launcher() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            // Cargo tells its tests where it is; it does not build other packages' programs for them.
+            if let Some(cargo) = std::env::var_os("CARGO") {
+                let built = Command::new(cargo)
+                    .args(["build", "--quiet", "--package", "mezzo-agent-launcher"])
+                    .status()
+                    .expect("cargo runs");
+                assert!(built.success(), "mezzo-launcher could not be built");
+            }
+            let tests = std::env::current_exe().expect("own path");
+            let found = std::env::var_os("MEZZO_LAUNCHER").map(PathBuf::from).or_else(|| {
+                tests
+                    .ancestors()
+                    .skip(1)
+                    .map(|dir| dir.join("mezzo-launcher"))
+                    .find(|p| p.is_file())
+            });
+            found.expect("mezzo-launcher is built beside the tests")
+        })
+        .clone()
+}
+
+/// An agent's containers in directories and a cgroup root of this test's own.
+struct Fixture {
+    root: Root,
+    home: tempfile::TempDir,
+    containers: Containerizer,
+    events: mpsc::Receiver<ContainerEvent>,
+}
+
+/// Name of a cgroup root; a failing test leaves nothing in it.
+struct Root(String);
+
+impl std::ops::Deref for Root {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let mut dirs: Vec<PathBuf> = hierarchies().map(|dir| dir.join(&self.0)).collect();
+        for name in groups(&self.0).iter().map(String::as_str).chain(["launcher"]) {
+            dirs.splice(0..0, hierarchies().map(|dir| dir.join(&self.0).join(name)));
+        }
+        for pid in dirs.iter().flat_map(|dir| pids_in(dir)) {
+            if let Ok(process) = mezzo_agent_sys::PidFd::open(pid) {
+                let _ = process.signal(nix::libc::SIGKILL);
+                let _ = process.wait(Some(PATIENCE));
+            }
+        }
+        for dir in &dirs {
+            let _ = fs::remove_dir(dir);
+            // Goes with the last test.
+            let _ = dir.parent().map(fs::remove_dir);
+        }
+    }
+}
+
+fn pids_in(group: &Path) -> Vec<i32> {
+    let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let root = format!("mezzo-test-{}/containers-{number}", std::process::id());
+        let home = tempfile::tempdir().expect("tempdir");
+        let (containers, events) = Self::start(home.path(), &root).await;
+        let observed = containers.recover(Vec::new()).await.expect("recover");
+        assert_eq!(observed, BTreeMap::new());
+        Fixture { home, root: Root(root), containers, events }
+    }
+
+    async fn start(home: &Path, root: &str) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
+        let mut config = ContainerizerConfig::new(home.join("work"), home.join("run"), launcher());
+        config.cgroups_root = root.to_owned();
+        config.agent_endpoint = "127.0.0.1:5051".to_owned();
+        let (sender, events) = mpsc::channel(16);
+        let containers = Containerizer::start(config, sender).await.expect("root and cgroups");
+        (containers, events)
+    }
+
+    /// The agent dies (as far as containers can tell) and starts again with these records.
+    async fn restart(
+        mut self,
+        records: Vec<ContainerRecord>,
+    ) -> (Self, BTreeMap<ContainerId, Observed>) {
+        self.containers.stop().await;
+        drop(self.containers);
+        let (containers, events) = Self::start(self.home.path(), &self.root).await;
+        let observed = containers.recover(records).await.expect("recover");
+        self = Fixture { containers, events, home: self.home, root: self.root };
+        (self, observed)
+    }
+
+    async fn event(&mut self) -> ContainerEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv())
+            .await
+            .expect("an event in time")
+            .expect("the containerizer lives")
+    }
+
+    /// Skips `Prepared`.
+    async fn next(&mut self) -> ContainerEvent {
+        loop {
+            match self.event().await {
+                ContainerEvent::Prepared { .. } => {}
+                event => return event,
+            }
+        }
+    }
+
+    async fn started(&mut self) -> (i32, u64) {
+        match self.next().await {
+            ContainerEvent::Started { pid, start_time_ticks, .. } => (pid, start_time_ticks),
+            other => panic!("expected a start: {other:?}"),
+        }
+    }
+
+    async fn exited(&mut self) -> Ending {
+        match self.next().await {
+            ContainerEvent::Exited { ending, .. } => ending,
+            other => panic!("expected an exit: {other:?}"),
+        }
+    }
+
+    async fn destroyed(&mut self, id: &str) {
+        assert_eq!(self.next().await, ContainerEvent::Destroyed { container: id.into() });
+        self.containers.forget(&id.into());
+    }
+
+    fn output(&self, id: &str, name: &str) -> String {
+        fs::read_to_string(self.sandbox(id).join(name)).expect("output")
+    }
+
+    fn sandbox(&self, id: &str) -> PathBuf {
+        let places = self.containers.places(&"a".into(), &"f".into(), &id.into(), &id.into());
+        places.expect("places").sandbox
+    }
+
+    fn record(&self, id: &str, pid: i32, start_time_ticks: u64) -> ContainerRecord {
+        ContainerRecord {
+            container_id: id.to_owned(),
+            boot_id: self.containers.boot_id().to_owned(),
+            pid,
+            start_time_ticks,
+            ..Default::default()
+        }
+    }
+
+    /// Nothing may be left: no group, no launcher.
+    async fn finish(self) {
+        assert_eq!(groups(&self.root), [""; 0], "no container is left");
+        self.containers.stop_for_good().await;
+        let left: Vec<PathBuf> = hierarchies().map(|dir| dir.join(&*self.root)).collect();
+        let left: Vec<&PathBuf> = left.iter().filter(|dir| dir.exists()).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+fn hierarchies() -> impl Iterator<Item = PathBuf> {
+    crate::cgroups::Facts::probe().expect("facts").hierarchies.into_iter().map(|h| h.mount_point)
+}
+
+/// Container groups below a root, in all hierarchies.
+fn groups(root: &str) -> Vec<String> {
+    let mut names: Vec<String> = hierarchies()
+        .filter_map(|dir| fs::read_dir(dir.join(root)).ok())
+        .flatten()
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir() && entry.file_name() != "launcher")
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn scalar(name: &str, value: f64) -> v1::Resource {
+    v1::Resource {
+        name: name.to_owned(),
+        r#type: v1::value::Type::Scalar as i32,
+        scalar: Some(v1::value::Scalar { value }),
+        ..Default::default()
+    }
+}
+
+fn spec(id: &str, line: &str) -> LaunchSpec {
+    LaunchSpec {
+        container_id: id.into(),
+        agent_id: "a".into(),
+        framework_id: "f".into(),
+        executor_id: id.into(),
+        task: Arc::new(v1::TaskInfo {
+            name: id.to_owned(),
+            task_id: v1::TaskId { value: id.to_owned() },
+            command: Some(v1::CommandInfo { value: Some(line.to_owned()), ..Default::default() }),
+            ..Default::default()
+        }),
+        user: "root".to_owned(),
+        resources: Resources::from_proto(&[scalar("cpus", 1.0), scalar("mem", 32.0)])
+            .expect("resources"),
+    }
+}
+
+fn with_task(mut spec: LaunchSpec, change: impl FnOnce(&mut v1::TaskInfo)) -> LaunchSpec {
+    change(Arc::make_mut(&mut spec.task));
+    spec
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_runs_in_its_own_world_and_its_status_is_told() {
+    let mut f = Fixture::new().await;
+    let line = "echo $$ $MESOS_TASK_ID $(pwd); hostname inside 2>/dev/null; whoami >&2; exit 7";
+    let mut task = spec("c1", line);
+    task.user = "nobody".to_owned();
+    f.containers.launch(task);
+    let ContainerEvent::Prepared { places, .. } = f.event().await else { panic!("prepared first") };
+    assert_eq!(places.sandbox, f.sandbox("c1"));
+    let (pid, ticks) = f.started().await;
+    assert!(pid > 1 && ticks > 0);
+    assert_eq!(f.exited().await, Ending::Status(7 << 8));
+    let expected = format!("c1 {}\n", f.sandbox("c1").display());
+    let stdout = f.output("c1", "stdout");
+    let (own_pid, rest) = stdout.split_once(' ').expect("pid and rest");
+    assert_eq!(rest, expected);
+    assert!(own_pid.parse::<i32>().expect("a pid") < 10, "numbers of its own: {stdout}");
+    assert_eq!(f.output("c1", "stderr"), "nobody\n");
+    assert_eq!(groups(&f.root), ["c1"], "it is destroyed on order only");
+    f.containers.destroy(&"c1".into());
+    f.destroyed("c1").await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_the_command_and_destruction_ends_all_of_it() {
+    let mut f = Fixture::new().await;
+    f.containers.launch(spec("plain", "sleep 1000"));
+    // Before it has started: kept until it has.
+    f.containers.signal(&"plain".into(), nix::libc::SIGTERM);
+    f.started().await;
+    assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGTERM));
+    f.containers.destroy(&"plain".into());
+    f.destroyed("plain").await;
+
+    f.containers.launch(spec(
+        "deaf",
+        "trap '' TERM; (setsid sleep 1000 &); echo up; sleep 1000; sleep 1000",
+    ));
+    f.started().await;
+    f.containers.signal(&"deaf".into(), nix::libc::SIGTERM);
+    f.containers.destroy(&"deaf".into());
+    assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
+    f.destroyed("deaf").await;
+    f.containers.destroy(&"never-was".into());
+    f.destroyed("never-was").await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_launched_says_why() {
+    let mut f = Fixture::new().await;
+    let mut cases = Vec::new();
+    let mut unknown = spec("user", "true");
+    unknown.user = "no-such-user-here".to_owned();
+    cases.push((unknown, LaunchStage::Task, "user 'no-such-user-here' does not exist"));
+    let argv = with_task(spec("program", ""), |task| {
+        task.command = Some(v1::CommandInfo {
+            shell: Some(false),
+            value: Some("/no/such/program".to_owned()),
+            ..Default::default()
+        });
+    });
+    cases.push((argv, LaunchStage::Launch, "No such file or directory"));
+    let fetch = with_task(spec("fetch", "true"), |task| {
+        let uri = v1::command_info::Uri { value: "/no/such/file".to_owned(), ..Default::default() };
+        task.command.as_mut().expect("command").uris.push(uri);
+    });
+    cases.push((fetch, LaunchStage::Fetch, "/no/such/file"));
+    let docker = with_task(spec("docker", "true"), |task| {
+        task.container = Some(v1::ContainerInfo {
+            r#type: v1::container_info::Type::Docker as i32,
+            ..Default::default()
+        });
+    });
+    cases.push((docker, LaunchStage::Task, "container.type is not supported"));
+    let limit = with_task(spec("limit", "true"), |task| {
+        task.limits.insert("mem".to_owned(), v1::value::Scalar { value: 16.0 });
+    });
+    cases.push((limit, LaunchStage::Task, "limit 'mem' is 16, less than the 32"));
+    cases.push((spec("../up", "true"), LaunchStage::Sandbox, "cannot name a directory"));
+    for (spec, expected, part) in cases {
+        let id = spec.container_id.clone();
+        f.containers.launch(spec);
+        match f.next().await {
+            ContainerEvent::LaunchFailed { container, stage, message } => {
+                assert_eq!((&container, stage), (&id, expected), "{message}");
+                assert!(message.contains(part), "{message}");
+            }
+            other => panic!("{id}: {other:?}"),
+        }
+        f.containers.destroy(&id);
+        f.destroyed(id.as_str()).await;
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_hog_is_limited_before_it_exits() {
+    let mut f = Fixture::new().await;
+    f.containers.launch(spec("hog", "exec tail /dev/zero"));
+    f.started().await;
+    let limitation = match f.next().await {
+        ContainerEvent::Limited { limitation, .. } => limitation,
+        other => panic!("expected a limitation: {other:?}"),
+    };
+    assert_eq!(limitation.reason, v1::task_status::Reason::ContainerLimitationMemory);
+    assert!(
+        limitation.message.starts_with("Memory limit exceeded: Requested: 32MB"),
+        "{limitation:?}"
+    );
+    assert_eq!(limitation.resources[0].name, "mem");
+    f.containers.destroy(&"hog".into());
+    assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
+    f.destroyed("hog").await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_at_once_end_exactly_once_each() {
+    const COUNT: usize = 50;
+    let mut f = Fixture::new().await;
+    for number in 0..COUNT {
+        f.containers.launch(spec(&format!("c{number}"), &format!("exit {}", number % 5)));
+    }
+    let mut seen: BTreeMap<ContainerId, Vec<&'static str>> = BTreeMap::new();
+    let mut destroyed = 0;
+    while destroyed < COUNT {
+        let event = f.next().await;
+        let (container, what) = match event {
+            ContainerEvent::Started { container, .. } => (container, "started"),
+            ContainerEvent::Exited { container, ending } => {
+                let number: i32 = container.as_str()[1..].parse().expect("number");
+                assert_eq!(ending, Ending::Status((number % 5) << 8), "{container}");
+                f.containers.destroy(&container);
+                (container, "exited")
+            }
+            ContainerEvent::Destroyed { container } => {
+                destroyed += 1;
+                f.containers.forget(&container);
+                (container, "destroyed")
+            }
+            other => panic!("{other:?}"),
+        };
+        seen.entry(container).or_default().push(what);
+    }
+    assert_eq!(seen.len(), COUNT);
+    assert!(seen.values().all(|seen| *seen == ["started", "exited", "destroyed"]), "{seen:?}");
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_outlive_the_agent() {
+    let mut f = Fixture::new().await;
+    let mut processes = BTreeMap::new();
+    for id in ["stays", "ends", "orphan"] {
+        f.containers.launch(spec(id, "while ! [ -e go ]; do sleep 0.05; done; exit 3"));
+        processes.insert(id, f.started().await);
+    }
+    let record = |f: &Fixture, id: &str| f.record(id, processes[id].0, processes[id].1);
+    let mut records = vec![record(&f, "stays"), record(&f, "ends"), f.record("prepared", 0, 0)];
+    records.push(ContainerRecord { boot_id: "another".to_owned(), ..f.record("older", 1, 1) });
+    // "ends" ends while no agent is there; its cgroup tells when.
+    f.containers.stop().await;
+    fs::write(f.sandbox("ends").join("go"), "").expect("go");
+    let (pid, ticks) = processes["ends"];
+    let gone = mezzo_agent_sys::PidFd::open_started(pid, ticks).expect("open");
+    if let Some(process) = gone {
+        assert!(process.wait(Some(PATIENCE)).expect("wait"));
+    }
+    let (mut f, observed) = f.restart(records).await;
+    let (pid, start_time_ticks) = processes["stays"];
+    let running =
+        |(pid, start_time_ticks)| Observed::Running { pid, start_time_ticks, limitation: None };
+    assert_eq!(observed[&ContainerId::from("stays")], running((pid, start_time_ticks)));
+    assert_eq!(observed[&ContainerId::from("orphan")], running(processes["orphan"]));
+    assert_eq!(
+        observed[&ContainerId::from("ends")],
+        Observed::Ended { ending: Ending::Status(3 << 8), limitation: None }
+    );
+    assert_eq!(observed[&ContainerId::from("prepared")], Observed::NotStarted);
+    assert_eq!(observed.len(), 4);
+    for id in ["ends", "prepared"] {
+        f.containers.destroy(&id.into());
+        f.destroyed(id).await;
+    }
+    f.containers.destroy(&"orphan".into());
+    assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
+    f.destroyed("orphan").await;
+    fs::write(f.sandbox("stays").join("go"), "").expect("go");
+    assert_eq!(f.exited().await, Ending::Status(3 << 8));
+    f.containers.destroy(&"stays".into());
+    f.destroyed("stays").await;
+    f.finish().await;
+}
+
+/// The launcher's process, by its own group.
+fn launcher_pids(root: &str) -> Vec<i32> {
+    let mut pids: Vec<i32> =
+        hierarchies().flat_map(|dir| pids_in(&dir.join(root).join("launcher"))).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_outlive_the_launcher() {
+    let mut f = Fixture::new().await;
+    f.containers.launch(spec("old", "while ! [ -e go ]; do sleep 0.05; done; exit 4"));
+    f.started().await;
+    let pids = launcher_pids(&f.root);
+    let [first] = pids.as_slice() else { panic!("one launcher: {pids:?}") };
+    let process = mezzo_agent_sys::PidFd::open(*first).expect("the launcher");
+    process.signal(nix::libc::SIGKILL).expect("kill");
+    assert!(process.wait(Some(PATIENCE)).expect("wait"));
+
+    // A new launcher serves new containers; the old one's end is told by the kernel and its exit file.
+    f.containers.launch(spec("new", "exit 5"));
+    let mut endings = BTreeMap::new();
+    f.started().await;
+    endings.insert("new", f.exited().await);
+    assert_ne!(launcher_pids(&f.root), [*first]);
+    fs::write(f.sandbox("old").join("go"), "").expect("go");
+    endings.insert("old", f.exited().await);
+    assert_eq!(endings["new"], Ending::Status(5 << 8));
+    assert_eq!(endings["old"], Ending::Status(4 << 8));
+    for id in ["old", "new"] {
+        f.containers.destroy(&id.into());
+        f.destroyed(id).await;
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agent_and_launcher_may_both_die() {
+    let mut f = Fixture::new().await;
+    let mut records = Vec::new();
+    for id in ["runs", "ended"] {
+        f.containers.launch(spec(id, "while ! [ -e go ]; do sleep 0.05; done; exit 6"));
+        let (pid, ticks) = f.started().await;
+        records.push(f.record(id, pid, ticks));
+    }
+    for pid in launcher_pids(&f.root) {
+        let process = mezzo_agent_sys::PidFd::open(pid).expect("the launcher");
+        process.signal(nix::libc::SIGKILL).expect("kill");
+        assert!(process.wait(Some(PATIENCE)).expect("wait"));
+    }
+    f.containers.stop().await;
+    fs::write(f.sandbox("ended").join("go"), "").expect("go");
+    let ended = &records[1];
+    let process = mezzo_agent_sys::PidFd::open_started(ended.pid, ended.start_time_ticks);
+    if let Some(process) = process.expect("open") {
+        assert!(process.wait(Some(PATIENCE)).expect("wait"));
+    }
+    let (mut f, observed) = f.restart(records).await;
+    assert_eq!(
+        observed[&ContainerId::from("ended")],
+        Observed::Ended { ending: Ending::Status(6 << 8), limitation: None }
+    );
+    assert!(matches!(observed[&ContainerId::from("runs")], Observed::Running { .. }));
+    fs::write(f.sandbox("runs").join("go"), "").expect("go");
+    assert_eq!(f.exited().await, Ending::Status(6 << 8));
+    for id in ["ended", "runs"] {
+        f.containers.destroy(&id.into());
+        f.destroyed(id).await;
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launch_is_cancelled_while_it_fetches() {
+    let mut f = Fixture::new().await;
+    // A server that accepts and never answers.
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let uri = format!("http://{}/file", server.local_addr().expect("address"));
+    f.containers.launch(with_task(spec("slow", "true"), |task| {
+        let uri = v1::command_info::Uri { value: uri, ..Default::default() };
+        task.command.as_mut().expect("command").uris.push(uri);
+    }));
+    let accepted = tokio::task::spawn_blocking(move || server.accept().expect("a connection"));
+    let _connection =
+        tokio::time::timeout(PATIENCE, accepted).await.expect("in time").expect("accepted");
+    f.containers.destroy(&"slow".into());
+    f.destroyed("slow").await;
+    f.finish().await;
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_named() {
+    let start = async |change: fn(&mut ContainerizerConfig)| {
+        let mut config = ContainerizerConfig::new("/tmp/w", "/tmp/r", "/no/launcher");
+        change(&mut config);
+        let (sender, _events) = mpsc::channel(1);
+        let refused = Containerizer::start(config, sender).await.expect_err("must be refused");
+        chain(&refused)
+    };
+    let relative = start(|config| config.work_dir = "here".into()).await;
+    assert_eq!(relative, "work directory 'here' must be an absolute path");
+    let unknown = start(|config| config.isolation = "cpu,magic".to_owned()).await;
+    assert!(unknown.contains("--isolation names 'magic', which is unknown"), "{unknown}");
+    let root = start(|config| config.cgroups_root = "../x".to_owned()).await;
+    assert!(root.contains("cgroup root '../x' is not usable"), "{root}");
+}
+
+/// Never left behind by a failing test.
+struct Reaped(Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_pid_of_another_process_is_not_mistaken() {
+    let child = Reaped(Command::new("sleep").arg("1000").spawn().expect("sleep"));
+    let pid = i32::try_from(child.0.id()).expect("pid");
+    let other = super::process::Process { pid, start_time_ticks: 1 };
+    assert!(other.open().expect("open").is_none());
+    other.signal(nix::libc::SIGKILL).expect("nothing to signal");
+    let ticks = mezzo_agent_sys::start_time(pid).expect("start time");
+    assert!(
+        super::process::Process { pid, start_time_ticks: ticks }.open().expect("open").is_some()
+    );
+}
