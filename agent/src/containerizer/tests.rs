@@ -158,6 +158,15 @@ impl Fixture {
         self.containers.forget(&id.into());
     }
 
+    async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let waiting = async {
+            while !holds(self) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect(what);
+    }
+
     fn output(&self, id: &str, name: &str) -> String {
         fs::read_to_string(self.sandbox(id).join(name)).expect("output")
     }
@@ -274,9 +283,10 @@ async fn signals_reach_the_command_and_destruction_ends_all_of_it() {
 
     f.containers.launch(spec(
         "deaf",
-        "trap '' TERM; (setsid sleep 1000 &); echo up; sleep 1000; sleep 1000",
+        "trap '' TERM; (setsid sleep 1000 &); echo up; while :; do sleep 1000; done",
     ));
     f.started().await;
+    f.until("the trap is set", |f| f.output("deaf", "stdout") == "up\n").await;
     f.containers.signal(&"deaf".into(), nix::libc::SIGTERM);
     f.containers.destroy(&"deaf".into());
     assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
