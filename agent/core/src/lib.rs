@@ -1,0 +1,66 @@
+//! The agent's state machine, without I/O.
+//!
+//! The shell (`mezzo-agent`) turns what arrives from the master and from the containers into an
+//! [`Input`], hands it to [`Core::handle`] with the time, and carries out every [`Effect`] that
+//! [`Core::poll_effect`] returns. Nothing in here reads a clock, draws a random number or waits.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `core` | [`Core`]: dispatch, timers, effects |
+//! | `link` | registration with the master, fencing by term |
+//! | `launch` | orders to run a task, each taken once |
+//! | `kill` | kills, their grace period and what follows it; shutdown of a framework, leaving |
+//! | `container` | what containers report |
+//! | `ending` | how a task ended, in Mesos' states, reasons and sentences |
+//! | `updates` | status updates on their way to the master |
+//! | `recovery` | the plan of a start: records and what was found on the host |
+//! | `record` | what is written down |
+//! | `invariants` | what must hold after every input |
+//!
+//! # A task's life
+//!
+//! ```text
+//!  RunTask ─► Launching ──Started──► Running ──Exited──► Ended ──acknowledged──► forgotten
+//!                 │                     │                  ▲
+//!                 ├─LaunchFailed────────┼──────────────────┤
+//!                 └─KillTask─► Destroy  └─KillTask─► Signal, grace period, Destroy
+//! ```
+//!
+//! A command task has no executor process: the agent speaks for it (executor id = task id, source
+//! `SOURCE_EXECUTOR`), and by `SOURCE_AGENT` where Mesos' agent would.
+//!
+//! # Durability
+//!
+//! Every [`Effect::Persist`] has a [`Position`](mezzo_types::Position), counted from 1. What depends
+//! on it carries that position as `after` and is carried out once it is durable, in order: a task is
+//! written down before it is launched, an update before it is sent.
+
+mod config;
+mod container;
+mod core;
+mod effect;
+mod ending;
+mod input;
+mod invariants;
+mod kill;
+mod launch;
+mod link;
+mod record;
+mod recovery;
+mod statistics;
+mod status;
+mod task;
+mod timers;
+mod updates;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::core::Core;
+pub use config::{Config, DEFAULT_KILL_GRACE};
+pub use effect::{Change, Effect, Launch, Persist, TaskStage, TaskView, ViewChange};
+pub use ending::signal_name;
+pub use input::{Ending, Input, Limitation, LinkId};
+pub use invariants::Violation;
+pub use recovery::{Checkpoint, Observed, RecoverError};
+pub use statistics::Statistics;

@@ -1,0 +1,191 @@
+//! The state, and how an input finds its way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, agent_to_master};
+use mezzo_proto::storage::v1::AgentIdentity;
+use mezzo_proto::v1;
+use mezzo_status_updates::UpdateStreams;
+use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position};
+
+use crate::config::Config;
+use crate::effect::{Change, Effect, Persist, TaskView, ViewChange};
+use crate::input::{Input, LinkId};
+use crate::link::Link;
+use crate::statistics::Statistics;
+use crate::task::{Container, Framework, Task, TaskKey};
+use crate::timers::{Timer, Timers};
+use crate::updates::Outgoing;
+
+/// The agent's state machine. Made by [`Core::recover`], also at the first start.
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) config: Config,
+    /// `info.id` is set once a master admitted the agent.
+    pub(crate) identity: AgentIdentity,
+    pub(crate) last_launch: LaunchPosition,
+    pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
+    pub(crate) tasks: BTreeMap<TaskKey, Task>,
+    /// Every container of which something may be left.
+    pub(crate) containers: BTreeMap<ContainerId, Container>,
+    pub(crate) updates: UpdateStreams<TaskKey, Outgoing>,
+    pub(crate) link: Option<Link>,
+    pub(crate) timers: Timers,
+    pub(crate) ids: IdSource,
+    pub(crate) effects: VecDeque<Effect>,
+    /// Of the last Persist.
+    pub(crate) position: Position,
+    pub(crate) leaving: Option<Leaving>,
+    pub(crate) statistics: Statistics,
+}
+
+/// The agent ends all tasks and goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    /// Why, if it was not asked to.
+    pub(crate) reason: Option<String>,
+    /// Monotonic time until which acknowledgements are waited for.
+    pub(crate) farewell_due_ns: Option<u64>,
+    /// Nothing is left to be done.
+    pub(crate) done: bool,
+}
+
+impl Core {
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::LinkUp { link } => self.link_up(link),
+            Input::LinkDown { link } => self.link_down(link),
+            Input::Master { link, message } => self.master_message(now, link, *message),
+            Input::Started { container, pid, start_time_ticks } => {
+                self.started(now, &container, pid, start_time_ticks);
+            }
+            Input::LaunchFailed { container, message } => {
+                self.launch_failed(now, &container, &message);
+            }
+            Input::Limited { container, limitation } => self.limited(&container, limitation),
+            Input::Exited { container, ending } => self.exited(now, &container, ending),
+            Input::Destroyed { container } => self.destroyed(now, &container),
+            Input::Leave => self.leave(now, None),
+        }
+        self.forward_updates();
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(timer) = self.timers.pop_due(now) {
+            match timer {
+                Timer::Kill(key) => self.grace_over(&key),
+                Timer::Completion(key) => self.completion_time_over(now, &key),
+                Timer::Silence(link) => self.silence_over(now, link),
+                Timer::Farewell => self.go(),
+            }
+        }
+        self.updates.handle_timeout(now);
+        self.forward_updates();
+    }
+
+    /// Monotonic time, in nanoseconds, at which [`Self::handle_timeout`] has something to do.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let timers = [self.timers.next(), self.updates.poll_timeout()];
+        timers.into_iter().flatten().min()
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// The agent as the cluster knows it; `id` is unset before the first registration.
+    pub fn info(&self) -> Option<&v1::AgentInfo> {
+        self.identity.info.as_ref()
+    }
+
+    pub(crate) fn agent_id(&self) -> Option<&v1::AgentId> {
+        self.identity.info.as_ref()?.id.as_ref()
+    }
+
+    pub(crate) fn persist(&mut self, changes: Vec<Change>, synced: bool) {
+        self.position = self.position.next();
+        self.effects.push_back(Effect::Persist(Persist { changes, synced }));
+    }
+
+    pub(crate) fn send(
+        &mut self,
+        link: LinkId,
+        message: agent_to_master::Message,
+        after: Position,
+    ) {
+        let message = Box::new(AgentToMaster { message: Some(message) });
+        self.effects.push_back(Effect::Send { link, message, after });
+    }
+
+    pub(crate) fn view(&mut self, change: ViewChange) {
+        self.effects.push_back(Effect::View(change));
+    }
+
+    pub(crate) fn view_task(&mut self, key: &TaskKey) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let view = TaskView {
+            framework_id: key.0.clone(),
+            task_id: key.1.clone(),
+            info: task.info.clone(),
+            container: task.container.clone(),
+            pid: task.pid,
+            stage: task.stage,
+            status: task.latest.clone(),
+        };
+        self.view(ViewChange::Task(Box::new(view)));
+    }
+
+    /// Adds a task; its framework is known from the first task to the last.
+    pub(crate) fn insert_task(&mut self, key: TaskKey, task: Task, owner: Arc<v1::FrameworkInfo>) {
+        let known = self.frameworks.get(&key.0).is_some_and(|framework| framework.info == owner);
+        let framework = self
+            .frameworks
+            .entry(key.0.clone())
+            .or_insert_with(|| Framework { info: owner.clone(), tasks: 0 });
+        framework.info = owner.clone();
+        framework.tasks += 1;
+        if !known {
+            self.view(ViewChange::Framework(key.0.clone(), owner));
+        }
+        self.tasks.insert(key, task);
+    }
+
+    /// Forgets a task that ended and whose ending is nobody's business any more.
+    pub(crate) fn forget_task(&mut self, now: Now, key: &TaskKey) {
+        if !self.drop_task(key) {
+            return;
+        }
+        self.persist(vec![Change::DeleteTask(key.0.clone(), key.1.clone())], false);
+        self.go_if_ended(now);
+    }
+
+    /// Takes a task out of memory. Returns whether there was one.
+    pub(crate) fn drop_task(&mut self, key: &TaskKey) -> bool {
+        let Some(task) = self.tasks.remove(key) else { return false };
+        self.cancel_timers(key, &task);
+        self.updates.forget(key);
+        self.view(ViewChange::TaskGone(key.0.clone(), key.1.clone()));
+        if let Some(framework) = self.frameworks.get_mut(&key.0) {
+            framework.tasks -= 1;
+            if framework.tasks == 0 {
+                self.frameworks.remove(&key.0);
+                self.view(ViewChange::FrameworkGone(key.0.clone()));
+            }
+        }
+        true
+    }
+
+    pub(crate) fn cancel_timers(&mut self, key: &TaskKey, task: &Task) {
+        if let Some(due) = task.kill.and_then(|kill| kill.due_ns) {
+            self.timers.cancel(due, Timer::Kill(key.clone()));
+        }
+        if let Some(due) = task.completion_due_ns {
+            self.timers.cancel(due, Timer::Completion(key.clone()));
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the core tells the shell.
+
+use std::sync::Arc;
+
+use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::v1;
+use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId};
+
+use crate::input::LinkId;
+
+/// Carried out in order. What has an `after` waits until that position is durable, and everything
+/// with an `after` behind it waits too: so a container is launched before it is signalled.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// The nth one has position n.
+    Persist(Persist),
+    Send {
+        link: LinkId,
+        message: Box<AgentToMaster>,
+        after: Position,
+    },
+    /// The core is done with the link; the shell closes it and may open another.
+    CloseLink {
+        link: LinkId,
+        reason: String,
+    },
+    Launch {
+        launch: Box<Launch>,
+        after: Position,
+    },
+    /// To the command, by way of the container's init.
+    Signal {
+        container: ContainerId,
+        signal: i32,
+        after: Position,
+    },
+    /// Kill what is left of the container, or stop its launch, and clean up. Answered by
+    /// `Destroyed` always, by `Exited` before it if a command ran.
+    Destroy {
+        container: ContainerId,
+        after: Position,
+    },
+    View(ViewChange),
+    /// The agent left the cluster (or was barred from it, and why): the process may end.
+    Left {
+        reason: Option<String>,
+        after: Position,
+    },
+}
+
+/// Records that change together.
+#[derive(Clone, Debug, Default)]
+pub struct Persist {
+    pub changes: Vec<Change>,
+    /// The records outlive a boot: they must reach the disk, not only the kernel.
+    pub synced: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Change {
+    PutIdentity(Box<AgentIdentity>),
+    /// The agent is no member of a cluster any more.
+    DeleteIdentity,
+    PutLastLaunch(LaunchPosition),
+    PutTask(FrameworkId, TaskId, Box<TaskRecord>),
+    DeleteTask(FrameworkId, TaskId),
+    /// `sandbox`, `cgroup` and `exit_file` are the shell's to fill in: it chooses them.
+    PutContainer(Box<ContainerRecord>),
+    DeleteContainer(ContainerId),
+}
+
+/// Everything needed to start a task's container.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub container: ContainerId,
+    pub agent_id: AgentId,
+    pub framework_id: FrameworkId,
+    pub framework: Arc<v1::FrameworkInfo>,
+    /// The task's id: a command task is its own executor.
+    pub executor_id: ExecutorId,
+    pub task: Arc<v1::TaskInfo>,
+    /// Name of the user to run as.
+    pub user: String,
+    pub resources: Resources,
+}
+
+/// A change of what readers see.
+#[derive(Clone, Debug)]
+pub enum ViewChange {
+    Agent(Box<v1::AgentInfo>),
+    /// The term of the master that the agent is registered with.
+    Registered(Option<u64>),
+    Framework(FrameworkId, Arc<v1::FrameworkInfo>),
+    FrameworkGone(FrameworkId),
+    Task(Box<TaskView>),
+    /// Ended and acknowledged (or forsaken): history.
+    TaskGone(FrameworkId, TaskId),
+}
+
+/// A task as readers see it.
+#[derive(Clone, Debug)]
+pub struct TaskView {
+    pub framework_id: FrameworkId,
+    pub task_id: TaskId,
+    pub info: Arc<v1::TaskInfo>,
+    pub container: Option<ContainerId>,
+    /// Of the container's first process, once it was started.
+    pub pid: Option<i32>,
+    pub stage: TaskStage,
+    /// The newest status.
+    pub status: Option<Box<v1::TaskStatus>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskStage {
+    Launching,
+    Running,
+    /// Its ending waits for the acknowledgement.
+    Ended,
+}

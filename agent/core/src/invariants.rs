@@ -1,0 +1,136 @@
+//! What always holds between two inputs.
+
+use mezzo_types::{ContainerId, Position, is_terminal};
+
+use crate::core::Core;
+use crate::effect::{Effect, TaskStage};
+use crate::task::{Task, TaskKey};
+use crate::timers::Timer;
+
+/// An invariant that does not hold: a bug. Each variant names the design's invariant it guards.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    #[error("no-task-lost: task {0:?} lives but has no container")]
+    NoContainer(TaskKey),
+    #[error("no-task-lost: task {0:?} ended, but no update says so")]
+    SilentEnding(TaskKey),
+    #[error("updates-in-order: the newest status of task {0:?} is not the last of its updates")]
+    NewestUpdate(TaskKey),
+    #[error("updates-in-order: there are updates of task {0:?}, which is not known")]
+    StrayUpdates(TaskKey),
+    #[error("updates-in-order: {0}")]
+    Updates(#[from] mezzo_status_updates::Violation),
+    #[error("tasks-outlive-us: container {0} belongs to task {1:?}, which has another")]
+    TwoContainers(ContainerId, TaskKey),
+    #[error("tasks-outlive-us: container {0} is of no living task and nothing ends it")]
+    Orphan(ContainerId),
+    #[error("persist-before-promise: an effect waits for position {0}, which comes later")]
+    Position(Position),
+    #[error("bounded: timer {0} waits for nothing")]
+    StrayTimer(String),
+    #[error("the timer of task {0:?} is not set")]
+    NoTimer(TaskKey),
+    #[error("framework {framework} is said to have {counted} tasks but has {tasks}")]
+    FrameworkCount { framework: String, counted: usize, tasks: usize },
+}
+
+impl Core {
+    /// Checks everything: O(tasks). For tests and simulations.
+    ///
+    /// # Errors
+    /// The first thing found that must never be.
+    pub fn check_invariants(&self) -> Result<(), Violation> {
+        self.updates.check_invariants()?;
+        for (key, task) in &self.tasks {
+            self.check_task(key, task)?;
+        }
+        for (id, container) in &self.containers {
+            let task = self.tasks.get(&container.task);
+            let living = task.filter(|task| !task.ended());
+            match living {
+                Some(task) if task.container.as_ref() == Some(id) => {}
+                Some(_) if !container.destroying => {
+                    return Err(Violation::TwoContainers(id.clone(), container.task.clone()));
+                }
+                None if !container.destroying => return Err(Violation::Orphan(id.clone())),
+                _ => {}
+            }
+        }
+        for (id, framework) in &self.frameworks {
+            let tasks = self.tasks.keys().filter(|key| key.0 == *id).count();
+            if tasks != framework.tasks || tasks == 0 {
+                let (framework, counted) = (id.to_string(), framework.tasks);
+                return Err(Violation::FrameworkCount { framework, counted, tasks });
+            }
+        }
+        self.check_timers()?;
+        self.check_positions()
+    }
+
+    fn check_task(&self, key: &TaskKey, task: &Task) -> Result<(), Violation> {
+        let container = task.container.as_ref().filter(|id| self.containers.contains_key(*id));
+        if !task.ended() && container.is_none() {
+            return Err(Violation::NoContainer(key.clone()));
+        }
+        if task.ended() != task.latest.as_ref().is_some_and(|latest| is_terminal(latest.state())) {
+            return Err(Violation::SilentEnding(key.clone()));
+        }
+        let last = self.updates.pending(key).last();
+        if task.ended() && last.is_none() {
+            return Err(Violation::SilentEnding(key.clone()));
+        }
+        if let Some(last) = last
+            && task.latest.as_ref() != Some(&last.body.status)
+        {
+            return Err(Violation::NewestUpdate(key.clone()));
+        }
+        let kill_due = task.kill.and_then(|kill| kill.due_ns);
+        let kill = kill_due.is_none_or(|due| self.timers.contains(due, &Timer::Kill(key.clone())));
+        let completion = task
+            .completion_due_ns
+            .is_none_or(|due| self.timers.contains(due, &Timer::Completion(key.clone())));
+        if kill && completion { Ok(()) } else { Err(Violation::NoTimer(key.clone())) }
+    }
+
+    fn check_timers(&self) -> Result<(), Violation> {
+        for timer in self.timers.iter() {
+            let needed = match timer {
+                Timer::Kill(key) => self
+                    .tasks
+                    .get(key)
+                    .is_some_and(|task| task.kill.is_some_and(|kill| kill.due_ns.is_some())),
+                Timer::Completion(key) => self.tasks.get(key).is_some_and(|task| {
+                    task.stage == TaskStage::Running && task.completion_due_ns.is_some()
+                }),
+                Timer::Silence(link) => self.link.as_ref().is_some_and(|own| own.id == *link),
+                Timer::Farewell => self.leaving.is_some(),
+            };
+            if !needed {
+                return Err(Violation::StrayTimer(format!("{timer:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_positions(&self) -> Result<(), Violation> {
+        let persists = |effect: &&Effect| matches!(effect, Effect::Persist(_));
+        let ahead = self.effects.iter().filter(persists).count() as u64;
+        let mut position = Position(self.position.0 - ahead);
+        for effect in &self.effects {
+            match effect {
+                Effect::Persist(_) => position = position.next(),
+                Effect::Send { after, .. }
+                | Effect::Launch { after, .. }
+                | Effect::Signal { after, .. }
+                | Effect::Destroy { after, .. }
+                | Effect::Left { after, .. }
+                    if *after > position =>
+                {
+                    return Err(Violation::Position(*after));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

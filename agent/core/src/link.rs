@@ -1,0 +1,189 @@
+//! The link to the master: registration, fencing by term, and what arrives.
+
+use std::time::Duration;
+
+use mezzo_proto::internal::v1::{
+    AgentTask, MasterToAgent, Pong, Refused, Register, Registered, agent_to_master, master_to_agent,
+};
+use mezzo_proto::v1;
+use mezzo_types::Now;
+
+use crate::core::Core;
+use crate::effect::{Change, Effect, ViewChange};
+use crate::input::LinkId;
+use crate::timers::Timer;
+
+/// The stream in use.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    /// Set by `Registered`.
+    pub(crate) registered: Option<Registration>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Registration {
+    /// Of the master on the other side.
+    pub(crate) term: u64,
+    /// The master is taken for dead when nothing arrives for this long; zero for never.
+    pub(crate) patience: Duration,
+    /// Monotonic time of the last message.
+    pub(crate) heard_ns: u64,
+    /// The timer that is set. It is not moved by every message: when it fires, it looks at `heard_ns`.
+    pub(crate) silence_due_ns: Option<u64>,
+}
+
+impl Core {
+    pub(crate) fn link_up(&mut self, id: LinkId) {
+        if let Some(old) = self.link.as_ref().map(|link| link.id) {
+            self.close_link(old, "a newer link to the master is in use");
+        }
+        self.link = Some(Link { id, registered: None });
+        let register = agent_to_master::Message::Register(self.register());
+        // It tells of tasks and of a last launch: nothing may be told that a crash can take back.
+        self.send(id, register, self.position);
+    }
+
+    pub(crate) fn link_down(&mut self, id: LinkId) {
+        if self.link.as_ref().is_some_and(|link| link.id == id) {
+            self.drop_link();
+        }
+    }
+
+    /// Ends the link from this side.
+    pub(crate) fn close_link(&mut self, id: LinkId, reason: impl Into<String>) {
+        if self.link.as_ref().is_some_and(|link| link.id == id) {
+            self.drop_link();
+        }
+        self.effects.push_back(Effect::CloseLink { link: id, reason: reason.into() });
+    }
+
+    fn drop_link(&mut self) {
+        self.updates.disconnected();
+        let Some(link) = self.link.take() else { return };
+        if let Some(registration) = link.registered {
+            if let Some(due) = registration.silence_due_ns {
+                self.timers.cancel(due, Timer::Silence(link.id));
+            }
+            self.view(ViewChange::Registered(None));
+        }
+    }
+
+    fn register(&self) -> Register {
+        let task = |(key, task): (&(_, _), &crate::task::Task)| AgentTask {
+            framework_id: crate::record::text(&key.0),
+            task_info: task.raw.clone(),
+            latest: task.latest.as_deref().cloned(),
+        };
+        Register {
+            agent_info: self.identity.info.clone(),
+            version: self.config.version.clone(),
+            boot_id: self.config.boot_id.clone(),
+            highest_term: self.identity.highest_term,
+            last_launch: Some(self.last_launch),
+            // A forsaken task's framework is gone at the master as well.
+            tasks: self.tasks.iter().filter(|(_, task)| !task.forsaken).map(task).collect(),
+            frameworks: self.frameworks.values().map(|owner| (*owner.info).clone()).collect(),
+        }
+    }
+
+    pub(crate) fn master_message(&mut self, now: Now, id: LinkId, message: MasterToAgent) {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.done) {
+            return;
+        }
+        let Some(link) = self.link.as_mut().filter(|link| link.id == id) else { return };
+        if let Some(registration) = &mut link.registered {
+            registration.heard_ns = now.mono_ns;
+        }
+        let registered = link.registered.is_some();
+        use master_to_agent::Message;
+        match (message.message, registered) {
+            (Some(Message::Registered(registered)), false) => self.registered(now, id, registered),
+            (Some(Message::Refused(refused)), _) => self.refused(now, id, refused),
+            (Some(Message::RunTask(run)), true) => self.run_task(now, id, run),
+            (Some(Message::KillTask(kill)), true) => self.kill_task(now, kill),
+            (Some(Message::Acknowledge(acknowledge)), true) => self.acknowledge(now, &acknowledge),
+            (Some(Message::ShutdownFramework(shutdown)), true) => {
+                self.shutdown_framework(now, &shutdown.framework_id.into());
+            }
+            (Some(Message::Ping(_)), true) => {
+                self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
+            }
+            // A newer master's message: what an agent must understand, a master does not send to an older one.
+            (None, true) => {}
+            (_, false) => {
+                self.close_link(id, "the master sent orders before it confirmed the registration")
+            }
+            (Some(Message::Registered(_)), true) => {
+                self.close_link(id, "the master confirmed the registration twice");
+            }
+        }
+    }
+
+    fn registered(&mut self, now: Now, id: LinkId, message: Registered) {
+        let highest = self.identity.highest_term;
+        if message.term < highest {
+            let reason = format!(
+                "the master leads in term {} but term {highest} was seen: it is not the leader any more",
+                message.term
+            );
+            return self.close_link(id, reason);
+        }
+        let assigned = v1::AgentId { value: message.agent_id };
+        if let Some(own) = self.agent_id().filter(|own| **own != assigned) {
+            let reason = format!(
+                "the master takes this agent for '{}' but it is '{}'",
+                assigned.value, own.value
+            );
+            return self.close_link(id, reason);
+        }
+        if message.term > highest || self.agent_id().is_none() {
+            self.identity.highest_term = message.term;
+            let info = self.identity.info.get_or_insert_with(|| self.config.info.clone());
+            info.id = Some(assigned);
+            let info = Box::new(info.clone());
+            self.persist(vec![Change::PutIdentity(Box::new(self.identity.clone()))], true);
+            self.view(ViewChange::Agent(info));
+        }
+        let patience = Duration::from_millis(message.ping_timeout_ms);
+        let silence_due_ns = (!patience.is_zero()).then(|| now.plus(patience));
+        if let Some(due) = silence_due_ns {
+            self.timers.set(due, Timer::Silence(id));
+        }
+        let term = message.term;
+        let registration = Registration { term, patience, heard_ns: now.mono_ns, silence_due_ns };
+        if let Some(link) = &mut self.link {
+            link.registered = Some(registration);
+        }
+        self.statistics.registrations += 1;
+        self.view(ViewChange::Registered(Some(term)));
+        self.updates.connected(now);
+    }
+
+    fn refused(&mut self, now: Now, id: LinkId, refused: Refused) {
+        self.close_link(id, format!("the master refused: {}", refused.message));
+        if refused.shutdown {
+            self.leave(now, Some(refused.message));
+        }
+    }
+
+    pub(crate) fn silence_over(&mut self, now: Now, id: LinkId) {
+        let registration = self
+            .link
+            .as_mut()
+            .filter(|link| link.id == id)
+            .and_then(|link| link.registered.as_mut());
+        let Some(registration) = registration else { return };
+        registration.silence_due_ns = None;
+        let patience = registration.patience;
+        let heard = Now { mono_ns: registration.heard_ns, ..now };
+        let due = heard.plus(patience);
+        if now.reached(due) {
+            let reason = format!("the master was silent for {} s", patience.as_secs_f64());
+            self.close_link(id, reason);
+            return;
+        }
+        registration.silence_due_ns = Some(due);
+        self.timers.set(due, Timer::Silence(id));
+    }
+}

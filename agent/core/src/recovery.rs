@@ -1,0 +1,344 @@
+//! The plan of a start: what was written down, held against what is found on the host.
+//!
+//! | written down | found | what follows |
+//! |---|---|---|
+//! | ended | anything | its updates are sent again |
+//! | launching | not started | `TASK_DROPPED` (`TASK_LOST`), `REASON_AGENT_RESTARTED` |
+//! | launching | runs | `TASK_RUNNING` |
+//! | running | runs | nothing: the task never noticed |
+//! | being killed | runs | SIGTERM again, and the rest of the grace period |
+//! | being killed | not started | `TASK_KILLED`, `REASON_TASK_KILLED_DURING_LAUNCH` |
+//! | not ended | ended | exactly that ending |
+//!
+//! After a new boot no process of before can live, and records that were not forced to disk may be
+//! older than what the master was told. Endings that are written down stand: they are sent again. Every
+//! other task is forgotten without a word, and the master, who misses it in the registration, decides its
+//! ending from its ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mezzo_proto::internal::v1::LaunchPosition;
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord, task_record};
+use mezzo_proto::v1;
+use mezzo_proto::v1::TaskState;
+use mezzo_proto::v1::task_status::{Reason, Source};
+use mezzo_status_updates::{Update, UpdateStreams};
+use mezzo_types::{
+    Attributes, ContainerId, FrameworkId, IdSource, Now, Position, Resources, TaskId, Uuid16,
+};
+use prost::Message;
+
+use crate::config::Config;
+use crate::core::Core;
+use crate::effect::{Change, Effect, TaskStage, ViewChange};
+use crate::input::{Ending, Limitation};
+use crate::kill::SIGTERM;
+use crate::statistics::Statistics;
+use crate::task::{Cause, Container, Kill, Task, TaskKey};
+use crate::timers::{Timer, Timers};
+use crate::updates::Outgoing;
+
+/// Everything that an earlier run of the agent wrote down. Empty at the first start.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint {
+    pub identity: Option<AgentIdentity>,
+    pub last_launch: LaunchPosition,
+    pub tasks: Vec<TaskRecord>,
+    pub containers: Vec<ContainerRecord>,
+    /// Records that could not be read at all.
+    pub unreadable: u64,
+}
+
+/// What is left on the host of a container.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed {
+    /// No process ever ran in it.
+    NotStarted,
+    Running {
+        pid: i32,
+        start_time_ticks: u64,
+        limitation: Option<Limitation>,
+    },
+    Ended {
+        ending: Ending,
+        limitation: Option<Limitation>,
+    },
+}
+
+/// Why an agent cannot start as the one it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// Tasks and offers rest on what the agent said of itself when it joined.
+    #[error(
+        "the agent's {field} changed from '{was}' to '{is}' since it joined the cluster; restore the old \
+         value, or remove the work directory to join as a new agent (its tasks are lost then)"
+    )]
+    Incompatible { field: &'static str, was: String, is: String },
+}
+
+impl Core {
+    /// Starts the machine. `observed` tells of every container that is written down in this boot or found
+    /// on the host; `seed` makes ids and must differ from run to run.
+    ///
+    /// # Errors
+    /// The configuration contradicts what the agent was when it joined the cluster.
+    pub fn recover(
+        now: Now,
+        config: Config,
+        checkpoint: Checkpoint,
+        observed: &BTreeMap<ContainerId, Observed>,
+        seed: [u64; 2],
+    ) -> Result<Core, RecoverError> {
+        let Checkpoint { identity, last_launch, tasks, containers, unreadable } = checkpoint;
+        let was = identity.filter(|was| was.info.as_ref().is_some_and(|info| info.id.is_some()));
+        let mut info = config.info.clone();
+        if let Some(old) = was.as_ref().and_then(|was| was.info.as_ref()) {
+            check_compatible(old, &info)?;
+            info.id = old.id.clone();
+        }
+        let same_boot = was.as_ref().is_some_and(|was| was.boot_id == config.boot_id);
+        let identity = AgentIdentity {
+            info: Some(info.clone()),
+            boot_id: config.boot_id.clone(),
+            highest_term: was.as_ref().map_or(0, |was| was.highest_term),
+        };
+        let mut core = Core {
+            updates: UpdateStreams::new(config.backoff),
+            config,
+            identity,
+            last_launch,
+            frameworks: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            link: None,
+            timers: Timers::default(),
+            ids: IdSource::new(seed),
+            effects: Default::default(),
+            position: Position::NONE,
+            leaving: None,
+            statistics: Statistics { recovery_errors: unreadable, ..Statistics::default() },
+        };
+        if was.as_ref().is_some_and(|was| *was != core.identity) {
+            let identity = Box::new(core.identity.clone());
+            core.persist(vec![Change::PutIdentity(identity)], true);
+        }
+        core.view(ViewChange::Agent(Box::new(info)));
+        // Without an identity the records are leftovers of a cluster that the agent left.
+        let member = was.is_some();
+        for record in containers {
+            core.recover_container(&record, member && same_boot);
+        }
+        for record in tasks {
+            core.recover_task(now, record, member, same_boot, observed);
+        }
+        core.destroy_orphans(observed);
+        core.forward_updates();
+        Ok(core)
+    }
+
+    fn recover_container(&mut self, record: &ContainerRecord, alive: bool) {
+        let id = ContainerId::from(record.container_id.as_str());
+        if !alive || record.boot_id != self.config.boot_id {
+            self.persist(vec![Change::DeleteContainer(id)], false);
+            return;
+        }
+        let started = (record.pid != 0).then_some((record.pid, record.start_time_ticks));
+        let task = (record.framework_id.as_str().into(), record.executor_id.as_str().into());
+        self.containers.insert(id, Container { task, started, destroying: false });
+    }
+
+    fn recover_task(
+        &mut self,
+        now: Now,
+        record: TaskRecord,
+        member: bool,
+        same_boot: bool,
+        observed: &BTreeMap<ContainerId, Observed>,
+    ) {
+        let owner = record.framework_info.clone().unwrap_or_default();
+        let info = v1::TaskInfo::decode(record.task_info.as_ref());
+        let (Some(framework), Ok(info)) = (owner.id.clone(), info) else {
+            self.statistics.recovery_errors += 1;
+            return;
+        };
+        let key: TaskKey = (FrameworkId::from(framework), TaskId::from(&info.task_id));
+        let ended = record.phase() == task_record::Phase::Ended;
+        if !member || !(same_boot || ended) {
+            let deletion = Change::DeleteTask(key.0, key.1);
+            self.persist(vec![deletion], false);
+            return;
+        }
+        let container = (!record.container_id.is_empty())
+            .then(|| ContainerId::from(record.container_id.as_str()));
+        let started = container
+            .as_ref()
+            .and_then(|id| self.containers.get(id))
+            .and_then(|container| container.started);
+        let killing = record.phase() == task_record::Phase::Killing;
+        let task = Task {
+            info: Arc::new(info),
+            raw: record.task_info.clone(),
+            container: container.clone(),
+            stage: match (ended, started) {
+                (true, _) => TaskStage::Ended,
+                (false, None) => TaskStage::Launching,
+                (false, Some(_)) => TaskStage::Running,
+            },
+            pid: started.map(|(pid, _)| pid),
+            latest: record.latest.clone().map(Box::new),
+            kill: killing.then(|| recovered_kill(now, &record, started.is_some())),
+            limitation: None,
+            completion_due_ns: None,
+            forsaken: false,
+        };
+        self.insert_task(key.clone(), task, Arc::new(owner));
+        self.recover_updates(now, &key, record.updates);
+        self.view_task(&key);
+        if let Some(container) = container.filter(|_| !ended) {
+            let found = observed.get(&container).cloned();
+            self.resume(now, &key, &container, found);
+        }
+    }
+
+    fn recover_updates(&mut self, now: Now, key: &TaskKey, updates: Vec<v1::TaskStatus>) {
+        for status in updates {
+            let uuid = status.uuid.as_deref().and_then(Uuid16::from_slice);
+            let Some(uuid) = uuid else {
+                self.statistics.recovery_errors += 1;
+                continue;
+            };
+            let terminal = mezzo_types::is_terminal(status.state());
+            // What was read from the store is as durable as it gets.
+            let body = Outgoing { status: Box::new(status), after: Position::NONE };
+            let update = Update { uuid, terminal, body };
+            if self.updates.push(now, key.clone(), update).is_err() {
+                self.statistics.recovery_errors += 1;
+            }
+        }
+    }
+
+    /// Picks up a task that had not ended when the agent stopped.
+    fn resume(&mut self, now: Now, key: &TaskKey, id: &ContainerId, found: Option<Observed>) {
+        let was_running = self.tasks.get(key).is_some_and(|task| task.stage == TaskStage::Running);
+        let nothing = if was_running {
+            Observed::Ended { ending: Ending::Unknown, limitation: None }
+        } else {
+            Observed::NotStarted
+        };
+        match found.unwrap_or(nothing) {
+            Observed::NotStarted if was_running => {
+                self.exited(now, id, Ending::Unknown);
+            }
+            Observed::NotStarted => {
+                let killed = self.tasks.get(key).is_some_and(|task| task.kill.is_some());
+                let status = if killed {
+                    self.killed_during_launch(now, key)
+                } else {
+                    let state = self.lost_or(&key.0, TaskState::TaskDropped);
+                    let message = "The agent was restarted before it started the command";
+                    self.agent_status(now, key, state, Reason::AgentRestarted, message)
+                };
+                self.end(now, key, status);
+                self.destroy(Some(id.clone()));
+            }
+            Observed::Running { pid, start_time_ticks, limitation } => {
+                if was_running {
+                    self.resume_running(now, key);
+                } else {
+                    self.started(now, id, pid, start_time_ticks);
+                    if self.tasks.get(key).is_some_and(|task| task.kill.is_some()) {
+                        self.destroy(Some(id.clone()));
+                    }
+                }
+                if let Some(limitation) = limitation {
+                    self.limited(id, limitation);
+                }
+            }
+            Observed::Ended { ending, limitation } => {
+                if let Some(limitation) = limitation {
+                    self.limited(id, limitation);
+                }
+                self.exited(now, id, ending);
+            }
+        }
+    }
+
+    fn resume_running(&mut self, now: Now, key: &TaskKey) {
+        let Some(task) = self.tasks.get(key) else { return };
+        let container = task.container.clone();
+        if let Some(due) = task.kill.and_then(|kill| kill.due_ns) {
+            // The signal may not have been sent; a command that got it already ends anyway.
+            self.timers.set(due, Timer::Kill(key.clone()));
+            self.signal(container, SIGTERM);
+            return;
+        }
+        let began = task.latest.as_ref().filter(|latest| latest.state() == TaskState::TaskRunning);
+        match began.and_then(|latest| latest.timestamp) {
+            Some(seconds) => self.watch_completion_time(now, key, (seconds * 1e9) as i64),
+            None if task.latest.is_none() => {
+                let status = self.status(now, key, TaskState::TaskRunning, Source::Executor);
+                self.report(now, key, status, Vec::new());
+            }
+            None => {}
+        }
+    }
+
+    /// Containers that belong to no living task.
+    fn destroy_orphans(&mut self, observed: &BTreeMap<ContainerId, Observed>) {
+        let living = |core: &Core, id: &ContainerId| {
+            core.containers.get(id).is_some_and(|container| {
+                core.tasks
+                    .get(&container.task)
+                    .is_some_and(|task| task.container.as_ref() == Some(id) && !task.ended())
+            })
+        };
+        let known: Vec<ContainerId> =
+            self.containers.keys().filter(|id| !living(self, id)).cloned().collect();
+        for id in known {
+            self.destroy(Some(id));
+        }
+        for id in observed.keys().filter(|id| !self.containers.contains_key(*id)) {
+            let after = self.position;
+            self.effects.push_back(Effect::Destroy { container: id.clone(), after });
+        }
+    }
+}
+
+/// The kill as it was when the agent stopped; its grace period went on meanwhile. A command that never
+/// started has none.
+fn recovered_kill(now: Now, record: &TaskRecord, started: bool) -> Kill {
+    let grace = Duration::from_nanos(u64::try_from(record.kill_grace_ns).unwrap_or(0));
+    let passed = now.unix_ns.saturating_sub(record.kill_ordered_unix_ns);
+    let passed = Duration::from_nanos(u64::try_from(passed).unwrap_or(0));
+    let passed_ns = u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX);
+    Kill {
+        ordered_unix_ns: record.kill_ordered_unix_ns,
+        ordered_ns: now.mono_ns.saturating_sub(passed_ns),
+        grace,
+        due_ns: started.then(|| now.plus(grace.saturating_sub(passed))),
+        cause: match record.kill_cause() {
+            task_record::KillCause::Ordered => Cause::Ordered,
+            task_record::KillCause::CompletionTime => Cause::CompletionTime,
+        },
+    }
+}
+
+/// Mesos' reconfiguration policy `equal`, but for the port: nothing rests on it, and it may be any free one.
+fn check_compatible(was: &v1::AgentInfo, is: &v1::AgentInfo) -> Result<(), RecoverError> {
+    let differ = |field, was: String, is: String| {
+        if was == is { Ok(()) } else { Err(RecoverError::Incompatible { field, was, is }) }
+    };
+    let resources = |info: &v1::AgentInfo| match Resources::from_proto(&info.resources) {
+        Ok(resources) => resources.to_string(),
+        Err(error) => error.to_string(),
+    };
+    let attributes = |info: &v1::AgentInfo| match Attributes::from_proto(&info.attributes) {
+        Ok(attributes) => attributes.to_string(),
+        Err(error) => error.to_string(),
+    };
+    differ("hostname", was.hostname.clone(), is.hostname.clone())?;
+    differ("resources", resources(was), resources(is))?;
+    differ("attributes", attributes(was), attributes(is))
+}

@@ -1,0 +1,23 @@
+//! Counters since the start of the process.
+
+use std::collections::BTreeMap;
+
+use mezzo_proto::v1::TaskState;
+
+/// What the agent counted. `/metrics` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Terminal updates made, by state.
+    pub tasks_ended: BTreeMap<TaskState, u64>,
+    /// Launch orders taken.
+    pub launches: u64,
+    /// Launch orders that had been taken before.
+    pub launches_repeated: u64,
+    pub container_launch_errors: u64,
+    pub acknowledgements_valid: u64,
+    pub acknowledgements_invalid: u64,
+    /// Registrations that a master confirmed.
+    pub registrations: u64,
+    /// Records that could not be read at the start.
+    pub recovery_errors: u64,
+}

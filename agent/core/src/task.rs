@@ -1,0 +1,84 @@
+//! A task and its container, as the core knows them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mezzo_proto::v1;
+use mezzo_types::{ContainerId, FrameworkId, TaskId};
+
+use crate::effect::TaskStage;
+use crate::input::Limitation;
+
+pub(crate) type TaskKey = (FrameworkId, TaskId);
+
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) info: Arc<v1::TaskInfo>,
+    /// As the framework sent it.
+    pub(crate) raw: Bytes,
+    /// None for a task that was turned down before it had one.
+    pub(crate) container: Option<ContainerId>,
+    pub(crate) stage: TaskStage,
+    /// Of the container's first process, once it was started.
+    pub(crate) pid: Option<i32>,
+    pub(crate) latest: Option<Box<v1::TaskStatus>>,
+    pub(crate) kill: Option<Kill>,
+    pub(crate) limitation: Option<Limitation>,
+    /// Monotonic end of `max_completion_time`.
+    pub(crate) completion_due_ns: Option<u64>,
+    /// Nobody waits for its updates: its framework is gone.
+    pub(crate) forsaken: bool,
+}
+
+impl Task {
+    pub(crate) fn ended(&self) -> bool {
+        self.stage == TaskStage::Ended
+    }
+}
+
+/// A kill under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kill {
+    pub(crate) ordered_unix_ns: i64,
+    /// Monotonic time of the same moment; saturates at zero after a restart.
+    pub(crate) ordered_ns: u64,
+    pub(crate) grace: Duration,
+    /// Monotonic time at which SIGKILL follows; None once it followed.
+    pub(crate) due_ns: Option<u64>,
+    pub(crate) cause: Cause,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// By a framework, an operator, or for the sake of either.
+    Ordered,
+    /// The task's `max_completion_time` is over.
+    CompletionTime,
+}
+
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) task: TaskKey,
+    /// (pid, start time in ticks) of its first process.
+    pub(crate) started: Option<(i32, u64)>,
+    pub(crate) destroying: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Framework {
+    pub(crate) info: Arc<v1::FrameworkInfo>,
+    /// How many tasks of it are known.
+    pub(crate) tasks: usize,
+}
+
+impl Framework {
+    pub(crate) fn can(&self, capability: v1::framework_info::capability::Type) -> bool {
+        self.info.capabilities.iter().any(|has| has.r#type() == capability)
+    }
+}
+
+/// A duration message; negative counts as none at all.
+pub(crate) fn duration(message: &v1::DurationInfo) -> Duration {
+    Duration::from_nanos(u64::try_from(message.nanoseconds).unwrap_or(0))
+}

@@ -1,0 +1,204 @@
+//! Kills and everything that ends tasks from outside.
+
+use mezzo_proto::v1;
+use mezzo_proto::v1::framework_info::capability;
+use mezzo_proto::v1::task_status::Reason;
+
+use super::{LINK, World, framework, grace, task};
+use crate::Input;
+
+#[test]
+fn a_kill_is_sigterm_then_three_seconds_then_the_end() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.transcript();
+    world.kill("t", None);
+    assert_eq!(world.transcript(), "persist t KILLING [STARTING RUNNING]\nsignal 15 after 4");
+    world.pass(2.999);
+    assert_eq!(world.transcript(), "");
+    world.pass(0.001);
+    assert_eq!(world.transcript(), "destroy after 4");
+    world.exited(&container, 9);
+    assert_eq!(world.latest("t").state(), v1::TaskState::TaskKilled);
+    assert_eq!(world.latest("t").message(), "Command terminated with signal Killed");
+}
+
+#[test]
+fn who_can_tell_hears_of_the_kill() {
+    let mut world = World::registered();
+    world.run(&task("t"), framework(&[capability::Type::TaskKillingState]));
+    let container = world.container_of("t");
+    world.started(&container);
+    world.acknowledge("t");
+    world.acknowledge("t");
+    world.transcript();
+    world.kill("t", None);
+    assert_eq!(
+        world.transcript(),
+        "persist t KILLING [KILLING]\nsignal 15 after 6\nsend t KILLING (KILLING) after 6"
+    );
+}
+
+/// Kills at 0 s and again 1 s later; when does SIGKILL follow?
+fn check_grace(own: Option<f64>, first: Option<f64>, second: Option<f64>, expected: f64) {
+    let mut world = World::registered();
+    let mut info = task("t");
+    info.kill_policy = own.map(grace);
+    world.run(&info, framework(&[]));
+    let container = world.container_of("t");
+    world.started(&container);
+    world.kill("t", first.map(grace));
+    world.pass(1.0);
+    world.kill("t", second.map(grace));
+    // A timer in the past means at once.
+    let mut passed: f64 = 1.0;
+    world.transcript();
+    while world.transcript() != "destroy after 4" && world.transcript() != "destroy after 5" {
+        passed += 0.5;
+        assert!(passed < 100.0, "SIGKILL never followed");
+        world.now = world.now.advanced(std::time::Duration::from_millis(500));
+        world.core.handle_timeout(world.now);
+        let ended = std::iter::from_fn(|| world.core.poll_effect())
+            .any(|effect| matches!(effect, crate::Effect::Destroy { .. }));
+        if ended {
+            break;
+        }
+    }
+    assert_eq!(passed, expected, "own {own:?}, first {first:?}, second {second:?}");
+}
+
+#[test]
+fn the_grace_period_is_the_orders_or_the_tasks_and_can_only_shrink() {
+    check_grace(None, None, None, 3.0);
+    check_grace(Some(8.0), None, None, 8.0);
+    check_grace(Some(8.0), Some(5.0), None, 5.0);
+    check_grace(None, Some(10.0), Some(4.0), 4.0);
+    check_grace(None, Some(10.0), Some(0.0), 1.5);
+    check_grace(None, Some(4.0), Some(60.0), 4.0);
+}
+
+#[test]
+fn a_kill_during_the_launch_stops_it() {
+    let mut world = World::registered();
+    let container = world.launched("t");
+    world.transcript();
+    world.kill("t", None);
+    assert_eq!(world.transcript(), "persist t KILLING [STARTING]\ndestroy after 3");
+    world.kill("t", None);
+    assert_eq!(world.transcript(), "");
+    world.destroyed(&container);
+    assert_eq!(world.transcript(), "persist t ENDED [STARTING KILLED]\npersist no container");
+    assert_eq!(world.latest("t").reason(), Reason::TaskKilledDuringLaunch);
+}
+
+#[test]
+fn a_kill_that_the_start_overtook_ends_the_task_as_killed() {
+    let mut world = World::registered();
+    let container = world.launched("t");
+    world.kill("t", None);
+    world.started(&container);
+    world.exited(&container, 9);
+    let states = &world.records.tasks[&("f".to_owned(), "t".to_owned())].updates;
+    let states: Vec<_> = states.iter().map(|status| status.state().as_str_name()).collect();
+    assert_eq!(states, ["TASK_STARTING", "TASK_KILLED"]);
+}
+
+#[test]
+fn killing_what_ended_or_is_unknown_changes_nothing_here() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.exited(&container, 0);
+    world.transcript();
+    world.kill("t", None);
+    assert_eq!(world.transcript(), "");
+    world.kill("other", None);
+    assert_eq!(world.transcript(), "send other LOST (LOST) after 0");
+    // A framework that tells losses apart hears the precise word.
+    world.run(&task("u"), framework(&[capability::Type::PartitionAware]));
+    world.transcript();
+    world.kill("other", None);
+    assert_eq!(world.transcript(), "send other DROPPED (DROPPED) after 0");
+}
+
+#[test]
+fn a_framework_that_is_shut_down_leaves_nothing() {
+    let mut world = World::registered();
+    let running = world.running("t");
+    let launching = world.launched("u");
+    let ended = world.running("v");
+    world.exited(&ended, 0);
+    world.destroyed(&ended);
+    world.transcript();
+    world.shutdown_framework();
+    assert_eq!(
+        world.transcript(),
+        "persist t RUNNING []\npersist t KILLING []\nsignal 15 after 10\n\
+         persist u LAUNCHING []\npersist u KILLING []\ndestroy after 12\n\
+         persist no v"
+    );
+    world.exited(&running, 15);
+    assert_eq!(world.transcript(), "persist no t\ndestroy after 14");
+    world.destroyed(&running);
+    world.destroyed(&launching);
+    assert!(world.records.tasks.is_empty() && world.records.containers.is_empty());
+    assert_eq!(world.sent(), [] as [&str; 0]);
+}
+
+#[test]
+fn an_agent_leaves_after_its_tasks() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.acknowledge("t");
+    world.acknowledge("t");
+    world.transcript();
+    world.handle(Input::Leave);
+    world.handle(Input::Leave);
+    assert_eq!(world.transcript(), "persist t KILLING []\nsignal 15 after 6");
+    world.exited(&container, 15);
+    world.destroyed(&container);
+    assert_eq!(
+        world.transcript(),
+        "persist t ENDED [KILLED]\ndestroy after 7\nsend t KILLED (KILLED) after 7\n\
+         persist no container"
+    );
+    world.run(&task("late"), framework(&[]));
+    assert_eq!(world.latest("late").state(), v1::TaskState::TaskLost);
+    world.acknowledge("late");
+    world.transcript();
+    world.acknowledge("t");
+    assert_eq!(
+        world.transcript(),
+        "persist no t\npersist synced no identity\nsend unregister after 12\nleft None after 12"
+    );
+}
+
+#[test]
+fn a_leaving_agent_does_not_wait_for_acknowledgements_for_ever() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.handle(Input::Leave);
+    world.exited(&container, 15);
+    world.destroyed(&container);
+    world.transcript();
+    world.pass(5.0);
+    assert_eq!(
+        world.transcript(),
+        "persist synced no identity, no t\nsend unregister after 7\nleft None after 7"
+    );
+    assert_eq!(world.records.identity, None);
+}
+
+#[test]
+fn an_agent_without_a_master_leaves_at_once() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.handle(Input::LinkDown { link: LINK });
+    world.handle(Input::Leave);
+    world.exited(&container, 15);
+    world.transcript();
+    world.destroyed(&container);
+    assert_eq!(
+        world.transcript(),
+        "persist no container\npersist synced no identity, no t\nleft None after 7"
+    );
+}

@@ -1,0 +1,215 @@
+//! What follows from records and findings.
+
+use mezzo_proto::v1;
+use mezzo_proto::v1::framework_info::capability;
+use mezzo_proto::v1::task_status::Reason;
+use mezzo_types::ContainerId;
+
+use super::{LINK, TERM, World, config, framework, task};
+use crate::{Config, Core, Ending, Limitation, LinkId, Observed, Violation};
+
+fn alive() -> Observed {
+    Observed::Running { pid: 42, start_time_ticks: 4200, limitation: None }
+}
+
+fn ended(status: i32) -> Observed {
+    Observed::Ended { ending: Ending::Status(status), limitation: None }
+}
+
+/// Restarts after `before`, with `found` of the container of `t`, and gives what follows.
+fn check(before: impl Fn(&mut World) -> ContainerId, found: Option<Observed>, expected: &str) {
+    let mut world = World::registered();
+    let container = before(&mut world);
+    let found: Vec<_> = found.into_iter().map(|found| (&container, found)).collect();
+    world.restart(config(), &found);
+    assert_eq!(world.transcript(), expected);
+}
+
+#[test]
+fn running_tasks_go_on_and_ended_ones_end_exactly() {
+    let running = |world: &mut World| world.running("t");
+    check(running, Some(alive()), "");
+    check(
+        running,
+        Some(ended(7 << 8)),
+        "persist t ENDED [STARTING RUNNING FAILED]\ndestroy after 1",
+    );
+    check(running, None, "persist t ENDED [STARTING RUNNING FAILED]\ndestroy after 1");
+}
+
+#[test]
+fn a_launch_that_was_cut_short_is_told_apart_from_one_that_worked() {
+    let launched = |world: &mut World| world.launched("t");
+    check(launched, Some(alive()), "persist container with pid 42, t RUNNING [STARTING RUNNING]");
+    check(launched, Some(ended(0)), "persist t ENDED [STARTING FINISHED]\ndestroy after 1");
+    for found in [None, Some(Observed::NotStarted)] {
+        check(launched, found, "persist t ENDED [STARTING LOST]\ndestroy after 1");
+    }
+    let aware = |world: &mut World| {
+        world.run(&task("t"), framework(&[capability::Type::PartitionAware]));
+        world.container_of("t")
+    };
+    check(aware, None, "persist t ENDED [STARTING DROPPED]\ndestroy after 1");
+}
+
+#[test]
+fn a_kill_under_way_goes_on() {
+    let killing = |world: &mut World| {
+        let container = world.running("t");
+        world.kill("t", None);
+        container
+    };
+    check(killing, Some(alive()), "signal 15 after 0");
+    check(killing, Some(ended(15)), "persist t ENDED [STARTING RUNNING KILLED]\ndestroy after 1");
+    let stopped = |world: &mut World| {
+        let container = world.launched("t");
+        world.kill("t", None);
+        container
+    };
+    check(stopped, None, "persist t ENDED [STARTING KILLED]\ndestroy after 1");
+    check(
+        stopped,
+        Some(alive()),
+        "persist container with pid 42, t KILLING [STARTING]\ndestroy after 1",
+    );
+}
+
+#[test]
+fn the_grace_period_goes_on_while_the_agent_is_away() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.kill("t", None);
+    world.now = world.now.advanced(std::time::Duration::from_secs(2));
+    world.restart(config(), &[(&container, alive())]);
+    world.transcript();
+    world.pass(0.9);
+    assert_eq!(world.transcript(), "");
+    world.pass(0.1);
+    assert_eq!(world.transcript(), "destroy after 0");
+}
+
+#[test]
+fn a_limit_met_while_the_agent_was_away_is_still_the_reason() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    let limitation = Some(Limitation {
+        reason: Reason::ContainerLimitationMemory,
+        message: "full".into(),
+        resources: Vec::new(),
+    });
+    let ending = Ending::Status(9);
+    world.restart(config(), &[(&container, Observed::Ended { ending, limitation })]);
+    assert_eq!(world.latest("t").reason(), Reason::ContainerLimitationMemory);
+}
+
+#[test]
+fn updates_that_wait_are_sent_again_with_the_same_uuid() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.exited(&container, 0);
+    world.destroyed(&container);
+    let before = world.records.tasks.clone();
+    world.restart(config(), &[]);
+    assert_eq!(world.transcript(), "");
+    world.register(LINK, TERM);
+    assert_eq!(
+        world.transcript(),
+        "send register of term 7 [FINISHED] after 0\nsend t STARTING (FINISHED) after 0"
+    );
+    assert_eq!(world.records.tasks, before);
+    for _ in 0..3 {
+        world.acknowledge("t");
+    }
+    assert!(world.records.tasks.is_empty());
+}
+
+#[test]
+fn launches_of_before_are_still_known() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.exited(&container, 0);
+    world.destroyed(&container);
+    for _ in 0..3 {
+        world.acknowledge("t");
+    }
+    world.restart(config(), &[]);
+    world.register(LINK, TERM);
+    world.transcript();
+    world.sequence = 0;
+    world.run(&task("t"), framework(&[]));
+    assert_eq!(world.transcript(), "");
+}
+
+#[test]
+fn after_a_new_boot_only_endings_that_were_written_down_stand() {
+    let mut world = World::registered();
+    world.running("alive");
+    let container = world.running("over");
+    world.exited(&container, 0);
+    let rebooted = Config { boot_id: "boot-2".into(), ..config() };
+    world.restart(rebooted, &[]);
+    let transcript = world.transcript();
+    assert!(transcript.starts_with("persist synced identity of term 7\n"), "{transcript}");
+    assert!(transcript.contains("persist no alive"), "{transcript}");
+    assert!(world.records.containers.is_empty());
+    world.register(LinkId(2), TERM);
+    assert_eq!(
+        world.transcript(),
+        "send register of term 7 [FINISHED] after 4\nsend over STARTING (FINISHED) after 0"
+    );
+}
+
+#[test]
+fn containers_of_nobody_are_ended() {
+    let mut world = World::registered();
+    let stranger = ContainerId::from("stranger");
+    world.restart(config(), &[(&stranger, alive())]);
+    assert_eq!(world.transcript(), "destroy after 0");
+    world.destroyed(&stranger);
+    assert_eq!(world.transcript(), "");
+}
+
+#[test]
+fn an_agent_that_changed_is_not_the_same() {
+    let world = World::registered();
+    let mut other = config();
+    other.info.hostname = "elsewhere".into();
+    let checkpoint = world.records.checkpoint();
+    let error =
+        Core::recover(world.now, other, checkpoint, &Default::default(), [0, 0]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the agent's hostname changed from 'host' to 'elsewhere' since it joined the cluster; restore \
+         the old value, or remove the work directory to join as a new agent (its tasks are lost then)"
+    );
+}
+
+#[test]
+fn broken_invariants_are_noticed() {
+    let broken = |ruin: fn(&mut Core)| {
+        let mut world = World::registered();
+        world.running("t");
+        ruin(&mut world.core);
+        world.core.check_invariants()
+    };
+    assert_eq!(broken(|_| {}), Ok(()));
+    let lost = broken(|core| core.containers.clear());
+    assert!(matches!(lost, Err(Violation::NoContainer(_))));
+    let silent = broken(|core| {
+        core.tasks.values_mut().for_each(|task| task.stage = crate::TaskStage::Ended);
+    });
+    assert!(matches!(silent, Err(Violation::SilentEnding(_))));
+    let newest = broken(|core| {
+        core.tasks.values_mut().for_each(|task| {
+            task.latest = Some(Box::new(v1::TaskStatus::default()));
+        });
+    });
+    assert!(matches!(newest, Err(Violation::NewestUpdate(_))));
+    let count = broken(|core| core.frameworks.values_mut().for_each(|owner| owner.tasks = 5));
+    assert!(matches!(count, Err(Violation::FrameworkCount { .. })));
+    let promise = broken(|core| {
+        let after = mezzo_types::Position(core.position.0 + 1);
+        core.effects.push_back(crate::Effect::Left { reason: None, after });
+    });
+    assert!(matches!(promise, Err(Violation::Position(_))));
+}
