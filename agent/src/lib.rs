@@ -1,12 +1,39 @@
 //! The agent of a Mezzo cluster: a machine's containers, and their word to the master.
 //!
+//! [`run`] is the whole of it: it starts in order, feeds the core (`mezzo-agent-core`) with what the master
+//! and the containers say, and carries out what the core orders.
+//!
+//! - `flags`, `start`, `machine`: what an operator sets, and the way to a running agent.
+//! - `agent`: the loop; `outbox`: what waits for a record; `checkpoint`: the records.
+//! - `link`: the stream to the master.
+//! - `api`: HTTP and gRPC on one port, answered from `view` and `metrics`.
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
 //! - [`isolators`]: what a container may use, composed by `--isolation`.
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
 //! - [`sandbox`]: a run's directory and its `stdout` and `stderr`.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
 
+mod agent;
+mod api;
 pub mod cgroups;
+mod checkpoint;
+mod clock;
+pub mod containerizer;
 pub mod fetcher;
+mod flags;
 pub mod isolators;
+mod link;
+mod machine;
+mod metrics;
+mod outbox;
 pub mod sandbox;
+mod start;
+mod view;
+
+pub use agent::Shutdown;
+pub use api::RoutesError;
+pub use checkpoint::CheckpointError;
+pub use flags::Flags;
+pub use link::MasterAddressError;
+pub use machine::ResourcesError;
+pub use start::{AgentError, run};

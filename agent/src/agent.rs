@@ -1,0 +1,432 @@
+//! The loop: what arrives goes into the core, what the core orders is carried out.
+//!
+//! One task owns the core. A round takes what has arrived (up to a bound), drains the core's effects, puts
+//! all records of the round into the store as one batch, and carries out what no record holds back.
+
+use std::time::Duration;
+
+use mezzo_agent_core::{
+    Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
+};
+use mezzo_store::{Batch, WriteError};
+use mezzo_types::{ContainerId, Position};
+use tokio::sync::{mpsc, watch};
+
+use crate::checkpoint::{self, Records};
+use crate::clock::Clock;
+use crate::containerizer::{self, ContainerEvent, Containerizer, LaunchSpec};
+use crate::link::{LinkEvent, LinkHandle};
+use crate::outbox::Outbox;
+use crate::view::View;
+
+/// Events of containers that wait for the loop; more make the containers' tasks wait.
+pub(crate) const CONTAINER_EVENTS_MAX: usize = 1024;
+/// Messages of the master that wait for the loop; more make the connection wait.
+pub(crate) const LINK_EVENTS_MAX: usize = 1024;
+/// Inputs per round: enough to share the cost of a write, few enough that answers leave soon.
+const INPUTS_PER_ROUND: usize = 256;
+/// How long an agent that left waits until the master has closed the link, which shows that it knows.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How an agent is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Only the agent: its tasks go on, and the next start finds them.
+    Stop,
+    /// Leave the cluster: end every task, tell the master, forget who this agent was.
+    Leave,
+}
+
+/// Why the loop ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Stopped,
+    /// It left, and why if it was not asked to.
+    Left(Option<String>),
+}
+
+/// The loop cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoopError {
+    #[error("records could not be written")]
+    Write(#[source] WriteError),
+    #[error("records could not be put on the disk")]
+    Sync(#[source] WriteError),
+    #[error("the containers' part ended before the agent")]
+    Containers,
+}
+
+/// Everything that the loop works with.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    pub(crate) core: Core,
+    pub(crate) clock: Clock,
+    pub(crate) records: Records,
+    pub(crate) containers: Containerizer,
+    pub(crate) view: View,
+    pub(crate) statistics: watch::Sender<Statistics>,
+}
+
+/// What arrives.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    pub(crate) links: mpsc::Receiver<LinkEvent>,
+    pub(crate) containers: mpsc::Receiver<ContainerEvent>,
+}
+
+/// What an effect comes to once its records are durable.
+#[derive(Debug)]
+enum Action {
+    Effect(Box<Effect>),
+    /// The container's record is gone: so may be what the containerizer keeps of it.
+    Forget(ContainerId),
+}
+
+/// How far the disk is, told by the store's sync thread.
+#[derive(Debug, Default)]
+struct Synced {
+    position: Position,
+    failed: Option<WriteError>,
+}
+
+struct Running {
+    agent: Agent,
+    outbox: Outbox<Action>,
+    /// Number of Persist effects seen.
+    position: Position,
+    link: Option<(LinkId, LinkHandle)>,
+    synced: watch::Sender<Synced>,
+    left: Option<Option<String>>,
+}
+
+impl Agent {
+    /// Runs until `shutdown` resolves to [`Shutdown::Stop`], or until the agent has left.
+    pub(crate) async fn run(
+        self,
+        mut inbox: Inbox,
+        shutdown: impl Future<Output = Shutdown>,
+    ) -> Result<Outcome, LoopError> {
+        let (synced, mut syncs) = watch::channel(Synced::default());
+        let mut running = Running {
+            agent: self,
+            outbox: Outbox::default(),
+            position: Position::NONE,
+            link: None,
+            synced,
+            left: None,
+        };
+        tokio::pin!(shutdown);
+        let mut asked = false;
+        loop {
+            running.settle()?;
+            if let Some(reason) = running.left.take() {
+                running.say_goodbye(&mut inbox.links).await;
+                return Ok(Outcome::Left(reason));
+            }
+            let timeout = running.agent.core.poll_timeout();
+            tokio::select! {
+                // Cancel-safe: a message is taken or stays in the channel. The sender lives as long as the
+                // runtime; without it there is no master, and containers still need this loop.
+                Some(event) = inbox.links.recv() => running.link_event(event),
+                // Cancel-safe, as above.
+                event = inbox.containers.recv() => match event {
+                    Some(event) => running.container_event(event),
+                    None => return Err(LoopError::Containers),
+                },
+                // Cancel-safe. `running` holds the sender, so it cannot end.
+                _ = syncs.changed() => running.take_sync(&mut syncs)?,
+                () = sleep_until(running.agent.clock, timeout) => {
+                    let now = running.agent.clock.now();
+                    running.agent.core.handle_timeout(now);
+                }
+                // Polled no more once it resolved.
+                order = &mut shutdown, if !asked => {
+                    asked = true;
+                    match order {
+                        Shutdown::Stop => return Ok(Outcome::Stopped),
+                        Shutdown::Leave => running.input(Input::Leave),
+                    }
+                }
+            }
+            // Whatever else is there shares this round's write.
+            for _ in 0..INPUTS_PER_ROUND {
+                if let Ok(event) = inbox.containers.try_recv() {
+                    running.container_event(event);
+                } else if let Ok(event) = inbox.links.try_recv() {
+                    running.link_event(event);
+                } else {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn sleep_until(clock: Clock, mono_ns: Option<u64>) {
+    match mono_ns {
+        Some(mono_ns) => tokio::time::sleep_until(clock.instant(mono_ns)).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Running {
+    fn input(&mut self, input: Input) {
+        let now = self.agent.clock.now();
+        self.agent.core.handle(now, input);
+    }
+
+    fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { link, handle } => {
+                self.link = Some((link, handle));
+                self.input(Input::LinkUp { link });
+            }
+            LinkEvent::Message { link, message } => self.input(Input::Master { link, message }),
+            LinkEvent::Down { link } => {
+                self.link.take_if(|(current, _)| *current == link);
+                self.input(Input::LinkDown { link });
+            }
+        }
+    }
+
+    fn container_event(&mut self, event: ContainerEvent) {
+        let input = match event {
+            // Its places follow from its ids and are in its record already.
+            ContainerEvent::Prepared { .. } => return,
+            ContainerEvent::Started { container, pid, start_time_ticks } => {
+                Input::Started { container, pid, start_time_ticks }
+            }
+            ContainerEvent::LaunchFailed { container, stage, message } => {
+                tracing::warn!(%container, %stage, message, "a launch failed");
+                Input::LaunchFailed { container, message }
+            }
+            ContainerEvent::Limited { container, limitation } => {
+                Input::Limited { container, limitation: limitation_of(limitation) }
+            }
+            ContainerEvent::Exited { container, ending } => {
+                Input::Exited { container, ending: ending_of(ending) }
+            }
+            ContainerEvent::Destroyed { container } => Input::Destroyed { container },
+        };
+        self.input(input);
+    }
+
+    fn take_sync(&mut self, syncs: &mut watch::Receiver<Synced>) -> Result<(), LoopError> {
+        let mut failed = None;
+        let position = syncs.borrow_and_update().position;
+        self.synced.send_if_modified(|synced| {
+            failed = synced.failed.take();
+            false
+        });
+        if let Some(error) = failed {
+            return Err(LoopError::Sync(error));
+        }
+        self.outbox.synced(position);
+        Ok(())
+    }
+
+    /// Writes down and carries out what the core ordered.
+    fn settle(&mut self) -> Result<(), LoopError> {
+        let mut batch = Batch::new();
+        let mut sync = false;
+        let before = self.position;
+        while let Some(effect) = self.agent.core.poll_effect() {
+            match effect {
+                Effect::Persist(persist) => {
+                    self.position = self.position.next();
+                    sync |= persist.synced;
+                    for change in persist.changes {
+                        self.write_down(&mut batch, change);
+                    }
+                }
+                effect => {
+                    let after = wanted(&effect);
+                    self.outbox.push(after, Action::Effect(Box::new(effect)));
+                }
+            }
+        }
+        if self.position > before {
+            self.write(batch, sync)?;
+            let core = &self.agent.core;
+            self.agent.statistics.send_if_modified(|known| {
+                let changed = known != core.statistics();
+                known.clone_from(core.statistics());
+                changed
+            });
+        }
+        while let Some(action) = self.outbox.release() {
+            self.carry_out(action);
+        }
+        Ok(())
+    }
+
+    fn write_down(&mut self, batch: &mut Batch, mut change: Change) {
+        match &mut change {
+            Change::PutContainer(record) => {
+                let agent =
+                    self.agent.core.info().and_then(|info| info.id.clone()).unwrap_or_default();
+                let places = self.agent.containers.places(
+                    &agent.into(),
+                    &record.framework_id.as_str().into(),
+                    &record.executor_id.as_str().into(),
+                    &record.container_id.as_str().into(),
+                );
+                // Ids that are no file names fail at the launch, with a sentence.
+                if let Ok(places) = places {
+                    record.sandbox = places.sandbox.to_string_lossy().into_owned();
+                    record.cgroup = places.cgroup;
+                    record.exit_file = places.exit_file;
+                }
+            }
+            Change::DeleteContainer(id) => {
+                self.outbox.push(self.position, Action::Forget(id.clone()));
+            }
+            _ => {}
+        }
+        checkpoint::add(batch, change);
+    }
+
+    fn write(&mut self, batch: Batch, sync: bool) -> Result<(), LoopError> {
+        let position = self.position;
+        if sync {
+            let synced = self.synced.clone();
+            let done = move |outcome| {
+                synced.send_modify(|synced| match outcome {
+                    Ok(()) => synced.position = synced.position.max(position),
+                    Err(error) => synced.failed = Some(error),
+                });
+            };
+            self.agent.records.write_synced(batch, done).map_err(LoopError::Write)?;
+        } else {
+            self.agent.records.write(batch).map_err(LoopError::Write)?;
+        }
+        self.outbox.written(position, sync);
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        let effect = match action {
+            Action::Forget(container) => return self.agent.containers.forget(&container),
+            Action::Effect(effect) => *effect,
+        };
+        match effect {
+            // Taken apart in `settle`.
+            Effect::Persist(_) => {}
+            Effect::Send { link, message, .. } => {
+                let Some((_, handle)) = self.link.as_ref().filter(|(id, _)| *id == link) else {
+                    return;
+                };
+                if let Err(error) = handle.send(*message) {
+                    tracing::warn!(%error, "closing the link to the master");
+                    self.link = None;
+                }
+            }
+            Effect::CloseLink { link, reason } => {
+                tracing::warn!(reason, "closing the link to the master");
+                self.link.take_if(|(id, _)| *id == link);
+            }
+            Effect::Launch { launch, .. } => {
+                tracing::info!(
+                    framework_id = %launch.framework_id,
+                    task_id = %launch.executor_id,
+                    container = %launch.container,
+                    "launching a task"
+                );
+                self.agent.containers.launch(LaunchSpec {
+                    container_id: launch.container,
+                    agent_id: launch.agent_id,
+                    framework_id: launch.framework_id,
+                    executor_id: launch.executor_id,
+                    task: launch.task,
+                    user: launch.user,
+                    resources: launch.resources,
+                });
+            }
+            Effect::Signal { container, signal, .. } => {
+                self.agent.containers.signal(&container, signal);
+            }
+            Effect::Destroy { container, .. } => self.agent.containers.destroy(&container),
+            Effect::View(change) => self.show(change),
+            Effect::Left { reason, .. } => self.left = Some(reason),
+        }
+    }
+
+    fn show(&mut self, change: ViewChange) {
+        match &change {
+            ViewChange::Registered(Some(term)) => {
+                let id = self.agent.core.info().and_then(|info| info.id.as_ref());
+                let agent_id = id.map(|id| id.value.as_str()).unwrap_or_default();
+                tracing::info!(agent_id, term, "registered with the master");
+            }
+            ViewChange::Registered(None) => tracing::info!("not registered any more"),
+            ViewChange::Task(task) => {
+                if let Some(status) = &task.status {
+                    tracing::debug!(
+                        framework_id = %task.framework_id,
+                        task_id = %task.task_id,
+                        state = status.state().as_str_name(),
+                        message = status.message(),
+                        "task"
+                    );
+                }
+            }
+            _ => {}
+        }
+        self.agent.view.apply(change);
+    }
+
+    /// The master closes the link when it has heard that the agent left.
+    async fn say_goodbye(&mut self, links: &mut mpsc::Receiver<LinkEvent>) {
+        let Some((own, _handle)) = self.link.take() else { return };
+        let closed = async {
+            while let Some(event) = links.recv().await {
+                if matches!(event, LinkEvent::Down { link } if link == own) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(FAREWELL, closed).await.is_err() {
+            tracing::warn!(
+                "the master did not confirm that this agent left; it will notice its absence"
+            );
+        }
+    }
+}
+
+/// The position that an effect waits for.
+fn wanted(effect: &Effect) -> Position {
+    match effect {
+        Effect::Send { after, .. }
+        | Effect::Launch { after, .. }
+        | Effect::Signal { after, .. }
+        | Effect::Destroy { after, .. }
+        | Effect::Left { after, .. } => *after,
+        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::View(_) => Position::NONE,
+    }
+}
+
+fn limitation_of(limitation: crate::isolators::Limitation) -> Limitation {
+    let crate::isolators::Limitation { reason, message, resources } = limitation;
+    Limitation { reason, message, resources }
+}
+
+fn ending_of(ending: containerizer::Ending) -> Ending {
+    match ending {
+        containerizer::Ending::Status(status) => Ending::Status(status),
+        containerizer::Ending::Unknown => Ending::Unknown,
+    }
+}
+
+/// What the containerizer found, as the core takes it.
+pub(crate) fn observed_of(observed: containerizer::Observed) -> mezzo_agent_core::Observed {
+    use mezzo_agent_core::Observed;
+    match observed {
+        containerizer::Observed::NotStarted => Observed::NotStarted,
+        containerizer::Observed::Running { pid, start_time_ticks, limitation } => {
+            Observed::Running { pid, start_time_ticks, limitation: limitation.map(limitation_of) }
+        }
+        containerizer::Observed::Ended { ending, limitation } => {
+            Observed::Ended { ending: ending_of(ending), limitation: limitation.map(limitation_of) }
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Everything the agent answers on its one port: HTTP/1.1 for Mesos' tools, gRPC for new ones.
+
+mod encoding;
+mod files;
+mod operator;
+mod operator_grpc;
+mod routes;
+
+use mezzo_proto::v1;
+use mezzo_telemetry::Metrics;
+
+pub(crate) use files::Files;
+pub use routes::RoutesError;
+pub(crate) use routes::router;
+
+use crate::view::View;
+
+/// Largest body of a request, in bytes. No call of the agent's API is large.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The Mesos release whose v1 API is served; clients of Mesos decide by it.
+pub(crate) const MESOS_VERSION: &str = "1.11.0";
+
+/// What handlers share.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) view: View,
+    pub(crate) metrics: Metrics,
+    pub(crate) files: Files,
+    /// Name and value of every flag that is set.
+    pub(crate) flags: Vec<v1::Flag>,
+}

@@ -1,0 +1,112 @@
+//! `POST /api/v1`: the operator API over HTTP, and what both ways to it share.
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, header};
+use mezzo_proto::json;
+use mezzo_proto::v1;
+use mezzo_proto::v1::agent::call::Type;
+use mezzo_proto::v1::agent::response::{
+    self, GetAgent, GetFlags, GetHealth, GetMetrics, GetOperations, GetResourceProviders, GetState,
+    GetVersion,
+};
+use mezzo_proto::v1::agent::{Call, Response as OperatorResponse};
+use prost::Message;
+
+use super::encoding::{Encoding, Refusal};
+use super::{Context, MAX_MESSAGE_BYTES, MESOS_VERSION};
+
+/// What `/version` says: the Mesos whose API this is, and Mezzo's own version beside it.
+pub(super) fn version_json() -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    format!(r#"{{"version":"{MESOS_VERSION}","mezzo_version":"{own}"}}"#)
+}
+
+/// Answers one POST.
+pub(super) async fn handle(context: Context, request: Request) -> Response {
+    answer(context, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(context: Context, request: Request) -> Result<Response, Refusal> {
+    let (parts, body) = request.into_parts();
+    let encoding = Encoding::of_body(&parts.headers)?;
+    let accepted = Encoding::accepted(&parts.headers)?;
+    let body = to_bytes(body, MAX_MESSAGE_BYTES).await.map_err(|error| Refusal {
+        code: StatusCode::PAYLOAD_TOO_LARGE,
+        message: format!("the body could not be read up to {MAX_MESSAGE_BYTES} bytes: {error}"),
+    })?;
+    let call: Result<Call, String> = match encoding {
+        Encoding::Json => json::from_slice(&body).map_err(|error| error.to_string()),
+        Encoding::Protobuf => mezzo_proto::decode_checked(&body).map_err(|error| error.to_string()),
+    };
+    let call = call.map_err(|error| {
+        Refusal::bad(format!("Failed to parse body into Call protobuf: {error}"))
+    })?;
+    let response = invoke(&context, &call)?;
+    let body = match accepted {
+        Encoding::Json => json::to_vec(&response),
+        Encoding::Protobuf => response.encode_to_vec(),
+    };
+    Ok(([(header::CONTENT_TYPE, accepted.mime())], Body::from(body)).into_response())
+}
+
+/// Carries out a call.
+pub(super) fn invoke(context: &Context, call: &Call) -> Result<OperatorResponse, Refusal> {
+    let number = call.r#type.unwrap_or_default();
+    let kind = Type::try_from(number).unwrap_or(Type::Unknown);
+    let view = &context.view;
+    let mut response = OperatorResponse::default();
+    match kind {
+        Type::GetHealth => response.get_health = Some(GetHealth { healthy: true }),
+        Type::GetFlags => {
+            response.get_flags = Some(GetFlags { flags: context.flags.clone() });
+        }
+        Type::GetVersion => {
+            let version_info =
+                v1::VersionInfo { version: MESOS_VERSION.to_owned(), ..Default::default() };
+            response.get_version = Some(GetVersion { version_info });
+        }
+        Type::GetMetrics => {
+            let metric = |(name, value)| v1::Metric { name, value: Some(value) };
+            let metrics = context.metrics.snapshot().into_iter().map(metric).collect();
+            response.get_metrics = Some(GetMetrics { metrics });
+        }
+        Type::GetTasks => response.get_tasks = Some(view.tasks()),
+        Type::GetExecutors => response.get_executors = Some(view.executors()),
+        Type::GetFrameworks => response.get_frameworks = Some(view.frameworks()),
+        Type::GetContainers => response.get_containers = Some(view.containers()),
+        Type::GetState => {
+            response.get_state = Some(GetState {
+                get_tasks: Some(view.tasks()),
+                get_executors: Some(view.executors()),
+                get_frameworks: Some(view.frameworks()),
+            });
+        }
+        Type::GetAgent => {
+            response.get_agent = Some(GetAgent { agent_info: view.agent(), ..Default::default() });
+        }
+        Type::GetOperations => response.get_operations = Some(GetOperations::default()),
+        Type::GetResourceProviders => {
+            response.get_resource_providers = Some(GetResourceProviders::default());
+        }
+        Type::Unknown => {
+            return Err(match call.r#type {
+                None => Refusal::bad("Expecting 'type' to be present".to_owned()),
+                Some(_) => unimplemented(format!("call type {number} is unknown")),
+            });
+        }
+        other => {
+            let name = other.as_str_name();
+            return Err(unimplemented(format!(
+                "call {name} is not answered by this version of Mezzo"
+            )));
+        }
+    }
+    response.r#type = response::Type::from_str_name(kind.as_str_name()).map(|kind| kind as i32);
+    Ok(response)
+}
+
+fn unimplemented(message: String) -> Refusal {
+    Refusal { code: StatusCode::NOT_IMPLEMENTED, message }
+}

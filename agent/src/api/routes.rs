@@ -1,0 +1,68 @@
+//! Paths as libprocess served them: an optional `/slave(1)` in front, no trailing slash, and the
+//! longest known prefix.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode, header};
+use mezzo_proto::v1::agent::operator_server::OperatorServer;
+
+use super::{Context, MAX_MESSAGE_BYTES, operator, operator_grpc};
+
+/// The descriptors for gRPC reflection are damaged: a fault of the build.
+#[derive(Debug, thiserror::Error)]
+#[error("could not set up gRPC reflection")]
+pub struct RoutesError(#[from] tonic_reflection::server::Error);
+
+/// The whole API of an agent.
+pub(crate) async fn router(context: Context) -> Result<axum::Router, RoutesError> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(mezzo_proto::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let operator = OperatorServer::new(operator_grpc::Api::new(context.clone()))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(usize::MAX);
+    health.set_serving::<OperatorServer<operator_grpc::Api>>().await;
+    let routes =
+        tonic::service::Routes::new(operator).add_service(reflection).add_service(health_service);
+    let routes = routes.prepare().into_axum_router().with_state(());
+    Ok(routes.fallback_service(axum::routing::any(dispatch).with_state(context)))
+}
+
+async fn dispatch(State(context): State<Context>, request: Request) -> Response {
+    let full = request.uri().path().trim_end_matches('/').to_owned();
+    let path = match full.strip_prefix("/slave(1)") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
+        _ => &full,
+    };
+    match path {
+        "/health" => StatusCode::OK.into_response(),
+        "/version" => json(operator::version_json()),
+        "/metrics" => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], context.metrics.render_prometheus()).into_response()
+        }
+        "/metrics/snapshot" => json(context.metrics.render_snapshot()),
+        _ if under(path, "/api/v1/executor") || under(path, "/api/v1/resource_provider") => {
+            let message = format!("'{full}' is not served by this version of Mezzo\n");
+            (StatusCode::NOT_IMPLEMENTED, message).into_response()
+        }
+        _ if under(path, "/api/v1") => match request.method() {
+            &Method::POST => operator::handle(context, request).await,
+            other => {
+                let message = format!("Expecting one of {{ 'POST' }}, but received '{other}'");
+                (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], message).into_response()
+            }
+        },
+        _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
+    }
+}
+
+fn under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn json(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response()
+}

@@ -1,0 +1,182 @@
+//! Records in the store: what survives the agent.
+//!
+//! | family | key | value |
+//! |---|---|---|
+//! | `agent` | `identity` | `AgentIdentity` |
+//! | `agent` | `last_launch` | `LastLaunch` |
+//! | `tasks` | framework id, a zero byte, task id | `TaskRecord` |
+//! | `containers` | container id | `ContainerRecord` |
+//!
+//! Values are messages of `mezzo.storage.v1`. Ids hold no zero byte: the master lets none with a control
+//! character pass.
+
+use std::path::{Path, PathBuf};
+
+use mezzo_agent_core::{Change, Checkpoint};
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
+use mezzo_store::{Batch, Layout, OpenError, ReadError, Store, WriteError};
+use mezzo_types::{FrameworkId, TaskId};
+use prost::Message;
+
+const AGENT: &str = "agent";
+const TASKS: &str = "tasks";
+const CONTAINERS: &str = "containers";
+
+const IDENTITY: &[u8] = b"identity";
+const LAST_LAUNCH: &[u8] = b"last_launch";
+
+/// Raise it when an older agent could no longer read what this one writes.
+const FORMAT: u32 = 1;
+
+/// Why records cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error("could not open the agent's records in {path}")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: OpenError,
+    },
+    #[error("could not read the agent's records")]
+    Read(#[from] ReadError),
+}
+
+/// The store of an agent's records.
+#[derive(Clone, Debug)]
+pub(crate) struct Records {
+    store: Store,
+}
+
+impl Records {
+    /// Opens `<work_dir>/meta`. Blocks for as long as replaying its log takes.
+    pub(crate) fn open(work_dir: &Path) -> Result<Self, CheckpointError> {
+        let path = work_dir.join("meta");
+        let layout = Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS]);
+        let store =
+            Store::open(&path, &layout).map_err(|source| CheckpointError::Open { path, source })?;
+        Ok(Records { store })
+    }
+
+    /// Everything that was written down.
+    pub(crate) fn load(&self) -> Result<Checkpoint, CheckpointError> {
+        let mut checkpoint = Checkpoint::default();
+        if let Some(value) = self.store.get(AGENT, IDENTITY)? {
+            match AgentIdentity::decode(value.as_slice()) {
+                Ok(identity) => checkpoint.identity = Some(identity),
+                Err(error) => unreadable(&mut checkpoint, "agent/identity", &error),
+            }
+        }
+        if let Some(value) = self.store.get(AGENT, LAST_LAUNCH)? {
+            match LastLaunch::decode(value.as_slice()) {
+                Ok(last) => checkpoint.last_launch = last.position.unwrap_or_default(),
+                Err(error) => unreadable(&mut checkpoint, "agent/last_launch", &error),
+            }
+        }
+        for entry in self.store.scan(TASKS, []) {
+            let (key, value) = entry?;
+            match TaskRecord::decode(&*value) {
+                Ok(record) => checkpoint.tasks.push(record),
+                Err(error) => unreadable(&mut checkpoint, &name(TASKS, &key), &error),
+            }
+        }
+        for entry in self.store.scan(CONTAINERS, []) {
+            let (key, value) = entry?;
+            match ContainerRecord::decode(&*value) {
+                Ok(record) => checkpoint.containers.push(record),
+                Err(error) => unreadable(&mut checkpoint, &name(CONTAINERS, &key), &error),
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    /// Puts `batch` where it survives the death of this process.
+    pub(crate) fn write(&self, batch: Batch) -> Result<(), WriteError> {
+        self.store.write(batch)
+    }
+
+    /// Puts `batch` where it survives a loss of power; `done` is called then, on another thread.
+    pub(crate) fn write_synced(
+        &self,
+        batch: Batch,
+        done: impl FnOnce(Result<(), WriteError>) + Send + 'static,
+    ) -> Result<(), WriteError> {
+        self.store.write_synced_then(batch, done)
+    }
+}
+
+fn name(family: &str, key: &[u8]) -> String {
+    format!("{family}/{}", String::from_utf8_lossy(key).replace('\0', "/"))
+}
+
+fn unreadable(checkpoint: &mut Checkpoint, record: &str, error: &prost::DecodeError) {
+    tracing::error!(record, %error, "a record cannot be read; what it told of is lost");
+    checkpoint.unreadable += 1;
+}
+
+/// Adds a change of the core to a batch.
+pub(crate) fn add(batch: &mut Batch, change: Change) {
+    match change {
+        Change::PutIdentity(identity) => batch.add_put(AGENT, IDENTITY, identity.encode_to_vec()),
+        Change::DeleteIdentity => batch.add_delete(AGENT, IDENTITY),
+        Change::PutLastLaunch(position) => {
+            let record = LastLaunch { position: Some(position) };
+            batch.add_put(AGENT, LAST_LAUNCH, record.encode_to_vec());
+        }
+        Change::PutTask(framework, task, record) => {
+            batch.add_put(TASKS, task_key(&framework, &task), record.encode_to_vec());
+        }
+        Change::DeleteTask(framework, task) => {
+            batch.add_delete(TASKS, task_key(&framework, &task));
+        }
+        Change::PutContainer(record) => {
+            let key = record.container_id.clone().into_bytes();
+            batch.add_put(CONTAINERS, key, record.encode_to_vec());
+        }
+        Change::DeleteContainer(id) => batch.add_delete(CONTAINERS, id.as_str().as_bytes()),
+    }
+}
+
+fn task_key(framework: &FrameworkId, task: &TaskId) -> Vec<u8> {
+    [framework.as_str().as_bytes(), b"\0", task.as_str().as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use mezzo_proto::internal::v1::LaunchPosition;
+
+    use super::*;
+
+    #[test]
+    fn records_are_found_again() {
+        let work = tempfile::tempdir().unwrap();
+        let identity = AgentIdentity { boot_id: "b".into(), highest_term: 3, ..Default::default() };
+        let position = LaunchPosition { term: 3, sequence: 9 };
+        let task = TaskRecord { container_id: "c".into(), ..Default::default() };
+        let container = ContainerRecord { container_id: "c".into(), pid: 7, ..Default::default() };
+        {
+            let records = Records::open(work.path()).unwrap();
+            let mut batch = Batch::new();
+            add(&mut batch, Change::PutIdentity(Box::new(identity.clone())));
+            add(&mut batch, Change::PutLastLaunch(position));
+            add(&mut batch, Change::PutTask("f".into(), "t".into(), Box::new(task.clone())));
+            add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
+            add(&mut batch, Change::PutContainer(Box::new(container.clone())));
+            add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
+            records.write(batch).unwrap();
+        }
+        let found = Records::open(work.path()).unwrap().load().unwrap();
+        assert_eq!(found.identity, Some(identity));
+        assert_eq!(found.last_launch, position);
+        assert_eq!(found.tasks, [task]);
+        assert_eq!(found.containers, [container]);
+        assert_eq!(found.unreadable, 0);
+    }
+
+    #[test]
+    fn damaged_records_are_counted() {
+        let work = tempfile::tempdir().unwrap();
+        let records = Records::open(work.path()).unwrap();
+        records.write(Batch::new().put(TASKS, b"f\0t".to_vec(), vec![0xff; 3])).unwrap();
+        assert_eq!(records.load().unwrap().unreadable, 1);
+    }
+}

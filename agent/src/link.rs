@@ -1,0 +1,205 @@
+//! The stream to the master: dialled again whenever it ends.
+
+use std::time::Duration;
+
+use mezzo_agent_core::LinkId;
+use mezzo_proto::internal::v1::agent_link_client::AgentLinkClient;
+use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
+use mezzo_types::IdSource;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// Messages to the master that wait for the connection. At its return every task sends one update at
+/// once, so this bounds the tasks of one machine; more close the link, which starts anew.
+const OUTGOING_MAX: usize = 16_384;
+/// Largest message of the master: a task with its data. The same as the master takes from a framework.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Waits between attempts: the first is short, because a master that restarts is back soon.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// A link that lasted this long was a good one: the next attempt begins anew with the shortest wait.
+const GOOD_LINK: Duration = Duration::from_secs(5);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dead host is noticed within the sum of these two, whatever the master's pings do.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the loop hears of the link. The loop may be behind; the link waits.
+#[derive(Debug)]
+pub(crate) enum LinkEvent {
+    Up { link: LinkId, handle: LinkHandle },
+    Message { link: LinkId, message: Box<MasterToAgent> },
+    Down { link: LinkId },
+}
+
+/// The loop's end of one stream. Dropping it closes the stream.
+#[derive(Debug)]
+pub(crate) struct LinkHandle {
+    outgoing: mpsc::Sender<AgentToMaster>,
+    _closed: oneshot::Sender<()>,
+}
+
+/// The stream cannot take more, or is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("{OUTGOING_MAX} messages wait for the master and it does not take them")]
+pub(crate) struct Congested;
+
+impl LinkHandle {
+    pub(crate) fn send(&self, message: AgentToMaster) -> Result<(), Congested> {
+        match self.outgoing.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Congested),
+            // Its end is on the way to the loop.
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
+        }
+    }
+}
+
+/// Why an address is none of a master.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterAddressError {
+    #[error(
+        "--master={0} names ZooKeeper, which this version does not speak; give the master's HOST:PORT"
+    )]
+    ZooKeeper(String),
+    #[error("--master={0} is not HOST:PORT, such as 10.0.0.1:5050")]
+    Malformed(String),
+}
+
+/// Reads `--master`.
+pub(crate) fn endpoint(master: &str) -> Result<Endpoint, MasterAddressError> {
+    if master.starts_with("zk://") {
+        return Err(MasterAddressError::ZooKeeper(master.to_owned()));
+    }
+    let malformed = || MasterAddressError::Malformed(master.to_owned());
+    let address = master.strip_prefix("http://").unwrap_or(master).trim_end_matches('/');
+    let (host, port) = address.rsplit_once(':').ok_or_else(malformed)?;
+    let port: u16 = port.parse().map_err(|_| malformed())?;
+    if host.is_empty() || host.contains('/') || port == 0 {
+        return Err(malformed());
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| malformed())?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true))
+}
+
+/// Keeps a stream open until the loop is gone.
+pub(crate) async fn keep(endpoint: Endpoint, events: mpsc::Sender<LinkEvent>, mut seed: IdSource) {
+    let mut wait = RETRY_FIRST;
+    let mut reported = false;
+    for number in 1.. {
+        let link = LinkId(number);
+        let began = tokio::time::Instant::now();
+        match open(&endpoint).await {
+            Ok((handle, stream)) => {
+                reported = false;
+                if carry(link, handle, stream, &events).await.is_err() {
+                    return;
+                }
+            }
+            // Said once: a master that is away for an hour is not news every two seconds.
+            Err(error) if !reported => {
+                reported = true;
+                let error = mezzo_telemetry::chain(&error).to_string();
+                tracing::warn!(master = %endpoint.uri(), error, "the master cannot be reached; trying again until it can");
+            }
+            Err(error) => {
+                tracing::debug!(error = %mezzo_telemetry::chain(&error), "the master cannot be reached")
+            }
+        }
+        if began.elapsed() >= GOOD_LINK {
+            wait = RETRY_FIRST;
+        }
+        // Half of the wait is drawn, so that the agents of a cluster do not come back in one moment.
+        let half = u64::try_from(wait.as_nanos() / 2).unwrap_or(u64::MAX).max(1);
+        let pause = Duration::from_nanos(half + seed.next_u64() % half);
+        wait = (wait * 2).min(RETRY_LONGEST);
+        tokio::select! {
+            // Cancel-safe: a timer and a wait for the end.
+            () = tokio::time::sleep(pause) => {}
+            () = events.closed() => return,
+        }
+    }
+}
+
+struct Stream {
+    incoming: tonic::Streaming<MasterToAgent>,
+    closed: oneshot::Receiver<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DialError {
+    #[error("connect")]
+    Connect(#[source] tonic::transport::Error),
+    #[error("open the stream: {}", .0.message())]
+    Open(Box<tonic::Status>),
+}
+
+async fn open(endpoint: &Endpoint) -> Result<(LinkHandle, Stream), DialError> {
+    let channel: Channel = endpoint.connect().await.map_err(DialError::Connect)?;
+    let (outgoing, messages) = mpsc::channel(OUTGOING_MAX);
+    let incoming = AgentLinkClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(usize::MAX)
+        .connect(ReceiverStream::new(messages))
+        .await
+        .map_err(|status| DialError::Open(Box::new(status)))?
+        .into_inner();
+    let (close, closed) = oneshot::channel();
+    Ok((LinkHandle { outgoing, _closed: close }, Stream { incoming, closed }))
+}
+
+/// The loop is gone.
+struct LoopGone;
+
+/// Hands on what arrives until either side closes the stream.
+async fn carry(
+    link: LinkId,
+    handle: LinkHandle,
+    mut stream: Stream,
+    events: &mpsc::Sender<LinkEvent>,
+) -> Result<(), LoopGone> {
+    events.send(LinkEvent::Up { link, handle }).await.map_err(|_| LoopGone)?;
+    loop {
+        tokio::select! {
+            // Resolves when the loop drops its handle. Polled again after a message: cancel-safe.
+            _ = &mut stream.closed => break,
+            // Cancel-safe: a message is either returned or stays in the stream.
+            message = stream.incoming.message() => match message {
+                Ok(Some(message)) => {
+                    let message = Box::new(message);
+                    events.send(LinkEvent::Message { link, message }).await.map_err(|_| LoopGone)?;
+                }
+                Ok(None) => break,
+                Err(status) => {
+                    tracing::debug!(reason = status.message(), "the stream to the master broke");
+                    break;
+                }
+            },
+        }
+    }
+    events.send(LinkEvent::Down { link }).await.map_err(|_| LoopGone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        let uri = |text: &str| endpoint(text).map(|endpoint| endpoint.uri().to_string());
+        assert_eq!(uri("10.0.0.1:5050").unwrap(), "http://10.0.0.1:5050/");
+        assert_eq!(uri("http://[::1]:5050/").unwrap(), "http://[::1]:5050/");
+        for bad in ["", "host", "host:", ":5050", "host:0", "host:99999", "host/path:5050"] {
+            assert!(matches!(endpoint(bad), Err(MasterAddressError::Malformed(_))), "{bad}");
+        }
+        assert!(matches!(endpoint("zk://a:2181/mezzo"), Err(MasterAddressError::ZooKeeper(_))));
+    }
+}

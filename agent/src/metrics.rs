@@ -1,0 +1,95 @@
+//! What the agent counts, under the names that Mesos' monitoring documents (`docs/monitoring.md`).
+
+use std::time::Duration;
+
+use mezzo_agent_core::Statistics;
+use mezzo_proto::v1::TaskState;
+use mezzo_telemetry::{Metrics, Readings};
+use mezzo_types::{Quantities, ResourceName};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::view::View;
+
+/// States that a task is in for a while: gauges.
+const NOW: [(TaskState, &str); 4] = [
+    (TaskState::TaskStaging, "slave/tasks_staging"),
+    (TaskState::TaskStarting, "slave/tasks_starting"),
+    (TaskState::TaskRunning, "slave/tasks_running"),
+    (TaskState::TaskKilling, "slave/tasks_killing"),
+];
+
+/// States that tasks end in: counters.
+const ENDED: [(TaskState, &str); 7] = [
+    (TaskState::TaskFinished, "slave/tasks_finished"),
+    (TaskState::TaskFailed, "slave/tasks_failed"),
+    (TaskState::TaskKilled, "slave/tasks_killed"),
+    (TaskState::TaskError, "slave/tasks_error"),
+    (TaskState::TaskLost, "slave/tasks_lost"),
+    (TaskState::TaskDropped, "slave/tasks_dropped"),
+    (TaskState::TaskGone, "slave/tasks_gone"),
+];
+
+const RESOURCES: [ResourceName; 4] =
+    [ResourceName::CPUS, ResourceName::DISK, ResourceName::GPUS, ResourceName::MEM];
+
+/// Makes the endpoints show what view and statistics hold at the moment they are asked.
+pub(crate) fn register(
+    metrics: &Metrics,
+    view: View,
+    statistics: watch::Receiver<Statistics>,
+    clock: Clock,
+    recovery: Duration,
+) {
+    metrics.register_system();
+    metrics.gauge("slave/recovery_time_secs").set(recovery.as_secs_f64());
+    metrics.source(move |readings| {
+        readings.gauge("slave/uptime_secs", clock.now().mono_ns as f64 / 1e9);
+        read_view(&view, readings);
+        read_statistics(&statistics.borrow(), readings);
+    });
+}
+
+fn read_view(view: &View, readings: &mut Readings) {
+    let census = view.census();
+    readings.gauge("slave/registered", f64::from(u8::from(census.registered)));
+    readings.gauge("slave/frameworks_active", census.frameworks as f64);
+    let mut count = |name: &str, state: &[TaskState]| {
+        let tasks = state.iter().filter_map(|state| census.tasks.get(state)).sum::<usize>();
+        readings.gauge(name, tasks as f64);
+    };
+    for (state, name) in NOW {
+        count(name, &[state]);
+    }
+    // A command task is its own executor.
+    count("slave/executors_registering", &[TaskState::TaskStaging, TaskState::TaskStarting]);
+    count("slave/executors_running", &[TaskState::TaskRunning]);
+    count("slave/executors_terminating", &[TaskState::TaskKilling]);
+    for name in &RESOURCES {
+        let of = |quantities: &Quantities| quantities.get(name).to_f64();
+        let (total, used) = (of(&census.total), of(&census.used));
+        readings.gauge(format!("slave/{name}_total"), total);
+        readings.gauge(format!("slave/{name}_used"), used);
+        let percent = if total > 0.0 { used / total } else { 0.0 };
+        readings.gauge(format!("slave/{name}_percent"), percent);
+    }
+}
+
+fn read_statistics(statistics: &Statistics, readings: &mut Readings) {
+    let ended = |state| statistics.tasks_ended.get(&state).copied().unwrap_or_default();
+    for (state, name) in ENDED {
+        readings.counter(name, ended(state));
+    }
+    readings.counter("slave/executors_terminated", statistics.tasks_ended.values().sum());
+    for (name, value) in [
+        ("slave/container_launch_errors", statistics.container_launch_errors),
+        ("slave/valid_status_update_acknowledgements", statistics.acknowledgements_valid),
+        ("slave/invalid_status_update_acknowledgements", statistics.acknowledgements_invalid),
+        ("slave/launches", statistics.launches),
+        ("slave/launches_repeated", statistics.launches_repeated),
+        ("slave/registrations", statistics.registrations),
+    ] {
+        readings.counter(name, value);
+    }
+    readings.gauge("slave/recovery_errors", statistics.recovery_errors as f64);
+}

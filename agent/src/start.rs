@@ -1,0 +1,327 @@
+//! Start-up. Each step's result is what the next one needs, so the order cannot be got wrong:
+//! [`Ground`] (flags, records, port) → [`Contained`] (containers and what was found of them) →
+//! [`Recovered`] (the core, with its plan) → serving.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use mezzo_agent_core::{Checkpoint, Config, Core, RecoverError};
+use mezzo_proto::v1;
+use mezzo_telemetry::Metrics;
+use mezzo_types::{Attributes, IdSource, ParseAttributesError};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Endpoint;
+
+use crate::agent::{
+    Agent, CONTAINER_EVENTS_MAX, Inbox, LINK_EVENTS_MAX, LoopError, Outcome, Shutdown, observed_of,
+};
+use crate::api::{self, Context, Files};
+use crate::checkpoint::{CheckpointError, Records};
+use crate::clock::Clock;
+use crate::containerizer::{ContainerEvent, Containerizer, ContainerizerConfig, StartError};
+use crate::flags::Flags;
+use crate::isolators::IsolationOptions;
+use crate::link::{self, MasterAddressError};
+use crate::machine::{self, ResourcesError};
+use crate::metrics;
+use crate::view::View;
+
+/// Why an agent could not start or go on. Each names what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error("the agent must run as root, because it makes containers; start it with sudo")]
+    NotRoot,
+    #[error(
+        "refusing to listen on {0}: callers are not authenticated; listen on 127.0.0.1, or give --insecure \
+         if the network is trusted"
+    )]
+    NotLoopback(IpAddr),
+    #[error("could not understand where the master is")]
+    Master(#[source] MasterAddressError),
+    #[error("could not use {path} as {what}; choose another with {flag}")]
+    Directory {
+        what: &'static str,
+        flag: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not tell the agent's resources")]
+    Resources(#[source] ResourcesError),
+    #[error("could not read --attributes")]
+    Attributes(#[source] ParseAttributesError),
+    #[error("could not listen on {address}: is another agent running? choose another --port")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not get at the agent's records")]
+    Records(#[source] CheckpointError),
+    #[error(
+        "there is no launcher at {0}; build mezzo-launcher, or say where it is with --launcher"
+    )]
+    NoLauncher(PathBuf),
+    #[error(
+        "could not find out where this program is; say where mezzo-launcher is with --launcher"
+    )]
+    OwnPath(#[source] io::Error),
+    #[error("could not make containers")]
+    Containers(#[source] StartError),
+    #[error("could not draw random numbers from /dev/urandom")]
+    Seed(#[source] io::Error),
+    #[error("could not go on as the agent it was")]
+    Recover(#[source] RecoverError),
+    #[error("could not set up the API")]
+    Api(#[source] api::RoutesError),
+    #[error("could not go on serving the API")]
+    Serve(#[source] io::Error),
+    #[error("could not go on; tasks are untouched, and a new start takes up from the last record")]
+    Loop(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the master barred this agent: {0}")]
+    Barred(String),
+}
+
+impl From<LoopError> for AgentError {
+    fn from(error: LoopError) -> Self {
+        AgentError::Loop(Box::new(error))
+    }
+}
+
+/// Runs an agent until `shutdown` resolves (and, to leave, until it has left). `ready` gets the address it
+/// serves on as soon as it serves; it may not be registered with a master yet.
+///
+/// # Errors
+/// See [`AgentError`]; each is one sentence with the next step, sources below it.
+pub async fn run(
+    flags: Flags,
+    ready: impl FnOnce(SocketAddr),
+    shutdown: impl Future<Output = Shutdown>,
+) -> Result<(), AgentError> {
+    let ground = Ground::lay(&flags).await?;
+    let contained = ground.contain(&flags).await?;
+    let recovered = contained.recover(&flags)?;
+    recovered.serve(&flags, ready, shutdown).await
+}
+
+/// Everything that can be had without touching a container.
+struct Ground {
+    clock: Clock,
+    master: Endpoint,
+    work_dir: PathBuf,
+    runtime_dir: PathBuf,
+    launcher: PathBuf,
+    info: v1::AgentInfo,
+    records: Records,
+    checkpoint: Checkpoint,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Ground {
+    async fn lay(flags: &Flags) -> Result<Ground, AgentError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(AgentError::NotRoot);
+        }
+        if !flags.ip.is_loopback() && !flags.insecure {
+            return Err(AgentError::NotLoopback(flags.ip));
+        }
+        let clock = Clock::start();
+        let master = link::endpoint(&flags.master).map_err(AgentError::Master)?;
+        let work_dir = directory(&flags.work_dir, "work directory", "--work-dir")?;
+        let runtime_dir = directory(&flags.runtime_dir, "runtime directory", "--runtime-dir")?;
+        let launcher = launcher(flags.launcher.as_deref())?;
+        let resources =
+            machine::resources(flags.resources.as_deref(), &flags.default_role, &work_dir)
+                .map_err(AgentError::Resources)?;
+        let attributes = Attributes::parse(flags.attributes.as_deref().unwrap_or_default())
+            .map_err(AgentError::Attributes)?;
+        // The store's lock keeps a second agent out of this work directory.
+        let records = Records::open(&work_dir).map_err(AgentError::Records)?;
+        let checkpoint = records.load().map_err(AgentError::Records)?;
+        let address = SocketAddr::new(flags.ip, flags.port);
+        let listen_error = |source| AgentError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let info = v1::AgentInfo {
+            hostname: flags.hostname.clone().unwrap_or_else(|| address.ip().to_string()),
+            port: Some(i32::from(address.port())),
+            resources: resources.to_proto(),
+            attributes: attributes.to_proto(),
+            ..v1::AgentInfo::default()
+        };
+        tracing::info!(%resources, %attributes, work_dir = %work_dir.display(), "starting");
+        Ok(Ground {
+            clock,
+            master,
+            work_dir,
+            runtime_dir,
+            launcher,
+            info,
+            records,
+            checkpoint,
+            listener,
+            address,
+        })
+    }
+
+    async fn contain(self, flags: &Flags) -> Result<Contained, AgentError> {
+        let config = ContainerizerConfig {
+            cgroups_root: flags.cgroups_root.clone(),
+            isolation: flags.isolation.clone(),
+            isolation_options: IsolationOptions {
+                hard_cpu: flags.cgroups_enable_cfs,
+                pids_limit: (flags.pids_limit > 0).then_some(flags.pids_limit),
+            },
+            agent_endpoint: self.address.to_string(),
+            ..ContainerizerConfig::new(&self.work_dir, &self.runtime_dir, &self.launcher)
+        };
+        let (sender, events) = mpsc::channel(CONTAINER_EVENTS_MAX);
+        let containers =
+            Containerizer::start(config, sender).await.map_err(AgentError::Containers)?;
+        let found = containers
+            .recover(self.checkpoint.containers.clone())
+            .await
+            .map_err(AgentError::Containers)?;
+        let observed = found.into_iter().map(|(id, found)| (id, observed_of(found))).collect();
+        Ok(Contained { ground: self, containers, events, observed })
+    }
+}
+
+/// Containers can be made, and those that are there are known.
+struct Contained {
+    ground: Ground,
+    containers: Containerizer,
+    events: mpsc::Receiver<ContainerEvent>,
+    observed: std::collections::BTreeMap<mezzo_types::ContainerId, mezzo_agent_core::Observed>,
+}
+
+impl Contained {
+    fn recover(self, flags: &Flags) -> Result<Recovered, AgentError> {
+        let Contained { mut ground, containers, events, observed } = self;
+        let mut seed = seed().map_err(AgentError::Seed)?;
+        let ip = reachable_ip(flags.ip).to_string();
+        let version = env!("CARGO_PKG_VERSION");
+        let config = Config::new(ground.info.clone(), version, containers.boot_id(), &ip);
+        let checkpoint = std::mem::take(&mut ground.checkpoint);
+        let tasks = checkpoint.tasks.len();
+        let ids = [seed.next_u64(), seed.next_u64()];
+        let now = ground.clock.now();
+        let core =
+            Core::recover(now, config, checkpoint, &observed, ids).map_err(AgentError::Recover)?;
+        tracing::info!(tasks, containers = observed.len(), "took up what was there");
+        Ok(Recovered { ground, containers, events, core, seed })
+    }
+}
+
+/// The core knows everything and has planned what follows.
+struct Recovered {
+    ground: Ground,
+    containers: Containerizer,
+    events: mpsc::Receiver<ContainerEvent>,
+    core: Core,
+    seed: IdSource,
+}
+
+impl Recovered {
+    async fn serve(
+        self,
+        flags: &Flags,
+        ready: impl FnOnce(SocketAddr),
+        shutdown: impl Future<Output = Shutdown>,
+    ) -> Result<(), AgentError> {
+        let Recovered { ground, containers, events, core, seed } = self;
+        let Ground { clock, master, work_dir, records, listener, address, .. } = ground;
+        let view = View::default();
+        let metrics = Metrics::new();
+        let (statistics, counted) = watch::channel(core.statistics().clone());
+        let recovery = clock.now().since(0);
+        metrics::register(&metrics, view.clone(), counted, clock, recovery);
+        let files = Files::new(view.clone(), &work_dir);
+        let context = Context { view: view.clone(), metrics, files, flags: flags.told() };
+        let router = api::router(context).await.map_err(AgentError::Api)?;
+
+        let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
+        let linking = tokio::spawn(link::keep(master, link_events, seed));
+        let agent =
+            Agent { core, clock, records, containers: containers.clone(), view, statistics };
+        let running = agent.run(Inbox { links, containers: events }, shutdown);
+        tracing::info!(%address, master = flags.master, "serving");
+        ready(address);
+        // Whatever ends first decides; nothing is polled again afterwards.
+        let outcome = tokio::select! {
+            outcome = running => outcome.map_err(AgentError::from),
+            result = serve(listener, router) => Err(AgentError::Serve(result.err().unwrap_or_else(
+                || io::Error::other("the listener ended"),
+            ))),
+        };
+        linking.abort();
+        match outcome {
+            Ok(Outcome::Stopped) => {
+                containers.stop().await;
+                Ok(())
+            }
+            Ok(Outcome::Left(reason)) => {
+                containers.stop_for_good().await;
+                reason.map_or(Ok(()), |reason| Err(AgentError::Barred(reason)))
+            }
+            Err(error) => {
+                containers.stop().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+async fn serve(listener: TcpListener, router: axum::Router) -> io::Result<()> {
+    // No delay: a chunk of a followed file is one small write that somebody waits for.
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "could not set TCP_NODELAY");
+        }
+    });
+    axum::serve(listener, router).await
+}
+
+/// Makes a directory and gives its absolute path.
+fn directory(path: &Path, what: &'static str, flag: &'static str) -> Result<PathBuf, AgentError> {
+    std::fs::create_dir_all(path)
+        .and_then(|()| path.canonicalize())
+        .map_err(|source| AgentError::Directory { what, flag, path: path.to_owned(), source })
+}
+
+/// The launcher that was named, or the one beside this program.
+fn launcher(named: Option<&Path>) -> Result<PathBuf, AgentError> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => {
+            let own = std::env::current_exe().map_err(AgentError::OwnPath)?;
+            own.with_file_name("mezzo-launcher")
+        }
+    };
+    match path.canonicalize() {
+        Ok(path) if path.is_file() => Ok(path),
+        _ => Err(AgentError::NoLauncher(path)),
+    }
+}
+
+/// Where the tasks' ports are reached: an agent that listens everywhere is reached at this host's
+/// loopback at least.
+fn reachable_ip(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        ip => ip,
+    }
+}
+
+/// Ids must differ from those of every other run of every agent.
+fn seed() -> io::Result<IdSource> {
+    let mut bytes = [0; 16];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let (first, second) = bytes.split_at(8);
+    let number = |half: &[u8]| half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    Ok(IdSource::new([number(first), number(second)]))
+}
