@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use mezzo_master_allocator::{Allocation, MAXIMUM_REFUSAL};
 use mezzo_proto::v1;
+use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Event, event};
 use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources};
 
 use crate::effect::ViewChange;
+use crate::framework::has_capability;
 use crate::master::Master;
 
 /// An outstanding offer.
@@ -51,7 +53,7 @@ impl Master {
                 hostname: agent.info.hostname.clone(),
                 url: Some(agent_url(&agent.info)),
                 domain: agent.info.domain.clone(),
-                resources: allocation.resources.to_proto(),
+                resources: on_the_wire(&framework.info, &allocation.resources),
                 attributes: agent.info.attributes.clone(),
                 allocation_info: Some(v1::resource::AllocationInfo {
                     role: Some(allocation.role.clone()),
@@ -157,6 +159,15 @@ impl Master {
             self.send_event(stream, event, Position(0));
         }
     }
+}
+
+/// Resources in the format that the framework understands: without RESERVATION_REFINEMENT that is
+/// Mesos' old one, with `role` (`*` where nothing is reserved).
+fn on_the_wire(info: &v1::FrameworkInfo, resources: &Resources) -> Vec<v1::Resource> {
+    if has_capability(info, Capability::ReservationRefinement) {
+        return resources.to_proto();
+    }
+    resources.to_proto_unrefined().unwrap_or_else(|| resources.to_proto())
 }
 
 /// Where an agent serves its API.

@@ -7,7 +7,7 @@ use mezzo_master_core::{Answer, Refusal, StreamId};
 use mezzo_proto::v1::scheduler::connect_response::Message as Outgoing;
 use mezzo_proto::v1::scheduler::scheduler_server::Scheduler;
 use mezzo_proto::v1::scheduler::{CallResult, ConnectRequest, ConnectResponse, call};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,34 +55,47 @@ impl Scheduler for Api {
         let (results, receiver) = mpsc::channel(RESULT_QUEUE);
         let taken = CallResult { seq, code: 200, message: String::new() };
         results.try_send(taken).map_err(|error| Status::internal(error.to_string()))?;
-        tokio::spawn(read_calls(calls, self.handle.clone(), stream, results));
-        Ok(Response::new(responses(subscription, receiver)))
+        let (ended, over) = oneshot::channel();
+        tokio::spawn(read_calls(calls, self.handle.clone(), stream, over, results));
+        Ok(Response::new(responses(subscription, ended, receiver)))
     }
 }
 
-/// Events and answers on one stream, which ends with the events: the subscription is the stream.
-fn responses(subscription: Subscription, results: mpsc::Receiver<CallResult>) -> Responses {
-    let events = futures::stream::unfold(subscription, |mut subscription| async move {
+/// Events and answers on one stream, which ends when the events have ended and every call that was
+/// read has been answered.
+fn responses(
+    subscription: Subscription,
+    ended: oneshot::Sender<()>,
+    results: mpsc::Receiver<CallResult>,
+) -> Responses {
+    let state = (subscription, ended);
+    let events = futures::stream::unfold(state, |(mut subscription, ended)| async move {
         let event = subscription.events.recv().await?;
-        Some((Some(Outgoing::Event(event)), subscription))
-    })
-    .chain(futures::stream::once(async { None }));
-    let results = ReceiverStream::new(results).map(|result| Some(Outgoing::Result(result)));
+        Some((Outgoing::Event(event), (subscription, ended)))
+    });
+    let results = ReceiverStream::new(results).map(Outgoing::Result);
     let merged = futures::stream::select(events, results)
-        .take_while(|message| futures::future::ready(message.is_some()))
-        .map(|message| Ok(ConnectResponse { message }));
+        .map(|message| Ok(ConnectResponse { message: Some(message) }));
     Box::pin(merged)
 }
 
-/// Reads calls until the client closes its half. The answer stream stays open: a client that only
-/// listens is fine.
+/// Reads calls until the client closes its half, or the subscription has `ended`, which drops the
+/// other end. The answer stream stays open: a client that only listens is fine.
 async fn read_calls(
     mut calls: Streaming<ConnectRequest>,
     handle: Handle,
     stream: StreamId,
+    mut ended: oneshot::Receiver<()>,
     results: mpsc::Sender<CallResult>,
 ) {
-    while let Ok(Some(request)) = calls.message().await {
+    loop {
+        // Both arms may be dropped half-way: a message that was read in part stays in the decoder.
+        let request = tokio::select! {
+            biased;
+            request = calls.message() => request,
+            _ = &mut ended => return,
+        };
+        let Ok(Some(request)) = request else { break };
         let seq = request.seq;
         let call = request.call.unwrap_or_default();
         let Ok(result) = handle.call(Some(stream), call, Vec::new()).await else { return };
