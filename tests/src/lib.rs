@@ -1,0 +1,6 @@
+//! A cluster of real processes for tests and benches: [`Cluster`].
+
+mod cluster;
+mod leftovers;
+
+pub use cluster::{Cluster, Options};

@@ -1,0 +1,89 @@
+//! A framework that launches tasks and collects what comes back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mezzo_sdk::v1::{self, TaskState, TaskStatus};
+use mezzo_sdk::{Calls, Event, Events, Framework, Room, Scheduler, Task, is_terminal};
+use mezzo_tests::Cluster;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+pub(crate) struct Probe {
+    pub(crate) calls: Calls,
+    pub(crate) events: Events,
+    waiting: Vec<Task>,
+    /// Every update that came, by task, in order.
+    pub(crate) updates: BTreeMap<String, Vec<TaskStatus>>,
+}
+
+impl Probe {
+    pub(crate) async fn connect(cluster: &Cluster) -> Self {
+        let framework = Framework::new("probe", "root")
+            .failover_timeout(Duration::from_secs(600))
+            .capability(v1::framework_info::capability::Type::PartitionAware);
+        let (calls, events) =
+            Scheduler::connect(cluster.address(), framework).await.expect("subscribes");
+        Self { calls, events, waiting: Vec::new(), updates: BTreeMap::new() }
+    }
+
+    pub(crate) fn launch(&mut self, task: Task) {
+        self.waiting.push(task);
+    }
+
+    /// Handles events until `done` holds.
+    pub(crate) async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let run = async {
+            while !done(self) {
+                match self.events.next().await.expect("the subscription lives") {
+                    Event::Offers(offers) => self.place(&offers).await,
+                    Event::Update(status) => {
+                        let id = status.task_id.value.clone();
+                        self.updates.entry(id).or_default().push(status);
+                    }
+                    _ => {}
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, run).await.is_err() {
+            panic!("waited {} s for {what}; updates: {:#?}", PATIENCE.as_secs(), self.updates);
+        }
+    }
+
+    async fn place(&mut self, offers: &[v1::Offer]) {
+        for offer in offers {
+            let mut room = Room::of(offer);
+            let placed: Vec<_> = self.waiting.iter().map_while(|task| room.fit(task)).collect();
+            self.waiting.drain(..placed.len());
+            self.calls.launch(offer, placed).await.expect("accepted");
+        }
+    }
+
+    pub(crate) async fn until_running(&mut self, task: &str) {
+        self.until("the task to run", |probe| probe.has(task, TaskState::TaskRunning)).await;
+    }
+
+    pub(crate) fn has(&self, task: &str, state: TaskState) -> bool {
+        self.updates.get(task).is_some_and(|all| all.iter().any(|s| s.state() == state))
+    }
+
+    /// Runs one task to its end and returns its last status.
+    pub(crate) async fn run(&mut self, task: Task) -> TaskStatus {
+        let id = task.id().to_owned();
+        self.launch(task);
+        self.ending(&id).await
+    }
+
+    pub(crate) async fn ending(&mut self, id: &str) -> TaskStatus {
+        self.until("the task to end", |probe| probe.end_of(id).is_some()).await;
+        self.end_of(id).cloned().expect("it has ended")
+    }
+
+    pub(crate) fn end_of(&self, id: &str) -> Option<&TaskStatus> {
+        self.updates.get(id)?.iter().find(|status| is_terminal(status.state()))
+    }
+}
+
+pub(crate) fn task(id: &str) -> Task {
+    Task::command(id, id).cpus(0.1).mem(32.0)
+}

@@ -1,0 +1,8 @@
+//! Mezzo from outside: real processes, a real kernel, real clients. Run as root.
+
+mod cli;
+mod framework;
+mod http;
+mod pymesos;
+mod survival;
+mod tasks;
