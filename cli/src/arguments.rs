@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::completion::CompletionArguments;
+use crate::daemon::{self, dev::DevFlags};
 use crate::kill::KillArguments;
 use crate::list::{FrameworksArguments, PsArguments};
 use crate::logs::LogsArguments;
@@ -40,6 +41,12 @@ pub(crate) struct Global {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Start a master.
+    Master(Box<daemon::master::Flags>),
+    /// Start an agent on this machine.
+    Agent(Box<daemon::agent::Flags>),
+    /// Start a master and an agent in one process, to try things out.
+    Dev(DevFlags),
     /// Run a command on the cluster, show its output and end with its exit code.
     Run(RunArguments),
     /// List tasks.
@@ -54,4 +61,25 @@ pub(crate) enum Command {
     Kill(KillArguments),
     /// Print the completion script of a shell.
     Completion(CompletionArguments),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_agent_takes_its_master_from_either_place() {
+        for line in [["mezzo", "agent", "--master", "m:1"], ["mezzo", "--master", "m:1", "agent"]] {
+            let arguments = Arguments::try_parse_from(line).expect("valid");
+            let Command::Agent(flags) = arguments.command else { panic!("agent") };
+            assert_eq!(flags.agent.master, "m:1", "{line:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `arguments` | the command line as types |
+//! | `daemon` | `mezzo master`, `mezzo agent`, `mezzo dev` |
 //! | `run` | `mezzo run`, a framework |
 //! | `list` | `mezzo ps`, `mezzo agents`, `mezzo frameworks` |
 //! | `logs`, `kill`, `find` | one task: its output, its end, where it is |
@@ -14,6 +15,7 @@
 
 mod arguments;
 mod completion;
+mod daemon;
 mod failure;
 mod find;
 mod follow;
@@ -53,6 +55,9 @@ fn main() -> ExitCode {
 async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
     let Arguments { global, command } = arguments;
     let done = match command {
+        Command::Master(flags) => daemon::master::run(*flags).await,
+        Command::Agent(flags) => daemon::agent::run(*flags).await,
+        Command::Dev(flags) => daemon::dev::run(flags).await,
         Command::Run(arguments) => return run::run(&global, arguments).await,
         Command::Ps(arguments) => list::tasks(&global, &arguments).await,
         Command::Agents => list::agents(&global).await,
