@@ -173,10 +173,12 @@ impl Cluster {
             if let Some(seen) = look(self) {
                 return Ok(seen);
             }
+            let mut ended = None;
             for daemon in [&mut self.master, &mut self.agent].into_iter().flatten() {
-                if let Some(status) = daemon.try_wait().context("cannot wait for a daemon")? {
-                    bail!("a daemon ended with {status}: {}", self.logs());
-                }
+                ended = ended.or(daemon.try_wait().context("cannot wait for a daemon")?);
+            }
+            if let Some(status) = ended {
+                bail!("a daemon ended with {status}: {}", self.logs());
             }
             std::thread::sleep(LOOK);
         }
