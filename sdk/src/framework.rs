@@ -65,6 +65,13 @@ impl Framework {
         self
     }
 
+    /// Takes a capability back, also one of those that every framework made here begins with.
+    pub fn without_capability(mut self, capability: Capability) -> Self {
+        let number = Some(capability as i32);
+        self.info.capabilities.retain(|known| known.r#type != number);
+        self
+    }
+
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
         self.info.hostname = Some(hostname.into());
         self
@@ -87,11 +94,12 @@ mod tests {
             .roles(["a", "b"])
             .capability(Capability::MultiRole)
             .capability(Capability::GpuResources)
+            .without_capability(Capability::TaskKillingState)
             .failover_timeout(Duration::from_millis(1500))
             .into();
         assert_eq!(info.roles, ["a", "b"]);
         assert_eq!(info.failover_timeout, Some(1.5));
         let types: Vec<_> = info.capabilities.iter().filter_map(|c| c.r#type).collect();
-        assert_eq!(types, [6, 5, 2, 7, 3]);
+        assert_eq!(types, [6, 5, 7, 3]);
     }
 }

@@ -17,7 +17,8 @@ pub(crate) fn exit_code(status: &TaskStatus) -> u8 {
     }
 }
 
-/// What went wrong with a task, in a sentence; None if nothing did.
+/// What went wrong with a task: a sentence, and below it what else its message says. None if
+/// nothing did.
 pub(crate) fn complaint(task_id: &str, status: &TaskStatus) -> Option<String> {
     let verb = match status.state() {
         TaskState::TaskFinished if exit_code(status) == 0 => return None,
@@ -27,12 +28,18 @@ pub(crate) fn complaint(task_id: &str, status: &TaskStatus) -> Option<String> {
         _ => format!("ended as {}", state_name(status.state)),
     };
     let mut sentence = format!("{task_id} {verb}");
-    if let Some(message) = status.message.as_deref().filter(|message| !message.is_empty()) {
+    let message = status.message.as_deref().unwrap_or_default().trim();
+    let (first, details) = message.split_once('\n').unwrap_or((message, ""));
+    if !first.is_empty() {
         sentence.push_str(": ");
-        sentence.push_str(message.trim_end());
+        sentence.push_str(first.trim_end());
     }
     if status.reason.is_some() {
         sentence.push_str(&format!(" ({})", status.reason().as_str_name()));
+    }
+    for detail in details.lines().filter(|line| !line.trim().is_empty()) {
+        sentence.push_str("\n  ");
+        sentence.push_str(detail.trim_end());
     }
     Some(sentence)
 }
@@ -81,11 +88,14 @@ mod tests {
     #[test]
     fn sentences_have_the_message_and_the_reason() {
         let mut failed = status(TaskState::TaskFailed, None, Some(9));
-        failed.message = Some("Memory limit exceeded: 64 MB".to_owned());
+        failed.message = Some("Memory limit exceeded: 64 MB\n\nrss 1\ncache 2\n".to_owned());
         failed.reason = Some(Reason::ContainerLimitationMemory as i32);
         assert_eq!(
             complaint("hog", &failed).as_deref(),
-            Some("hog failed: Memory limit exceeded: 64 MB (REASON_CONTAINER_LIMITATION_MEMORY)")
+            Some(
+                "hog failed: Memory limit exceeded: 64 MB (REASON_CONTAINER_LIMITATION_MEMORY)\n  \
+                 rss 1\n  cache 2"
+            )
         );
         assert_eq!(complaint("t", &status(TaskState::TaskFinished, Some(0), None)), None);
         let gone = status(TaskState::TaskGone, None, None);

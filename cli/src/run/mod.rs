@@ -18,6 +18,7 @@ mod summary;
 
 use std::time::Duration;
 
+use mezzo_sdk::v1::framework_info::capability::Type as Capability;
 use mezzo_sdk::{Framework, Scheduler};
 
 use crate::arguments::Global;
@@ -42,8 +43,16 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<u8, 
     let name = arguments.name();
     let framework = Framework::new(format!("mezzo run {name}"), user)
         .roles([arguments.role.clone()])
-        .hostname(hostname())
-        .failover_timeout(if arguments.detach { DETACHED_FAILOVER } else { FAILOVER });
+        .hostname(hostname());
+    let framework = if arguments.detach {
+        framework
+            .failover_timeout(DETACHED_FAILOVER)
+            // Nobody will acknowledge TASK_KILLING, and what is not acknowledged holds back the
+            // news that the task was killed.
+            .without_capability(Capability::TaskKillingState)
+    } else {
+        framework.failover_timeout(FAILOVER)
+    };
     let batch = Batch::new(arguments.tasks());
     let (calls, events) = Scheduler::connect(&global.master, framework).await?;
     Runner::new(global, &arguments, calls, events, interrupts, batch).run().await
