@@ -64,11 +64,12 @@ pub fn hog(cluster: &mut Cluster) -> Result<String> {
     let output = cluster.output(run, PATIENCE)?;
     let said = String::from_utf8_lossy(&output.stderr);
     let reason = "REASON_CONTAINER_LIMITATION_MEMORY";
-    let line = said.lines().find(|line| line.contains(reason));
-    let line = line.with_context(|| format!("{reason} is not what was said: {}", said.trim()))?;
+    ensure!(said.contains(reason), "{reason} is not what was said: {}", said.trim());
     ensure!(!output.status.success(), "it was reported, but `mezzo run` ended with 0");
-    let line = line.trim().trim_start_matches("error: ").to_owned();
-    Ok(line.replace(&format!(" ({reason})"), ""))
+    // The kernel's numbers follow on further lines.
+    let line = said.lines().find(|line| line.contains("hog failed"));
+    let line = line.with_context(|| format!("not said that the hog failed: {}", said.trim()))?;
+    Ok(line.trim().trim_start_matches("error: ").to_owned())
 }
 
 /// The agent dies and comes back; the task notices nothing, and its end is not missed.
@@ -85,6 +86,10 @@ pub fn survivor(cluster: &mut Cluster) -> Result<String> {
     let before = wait_for_shell(cluster, argument)?;
 
     cluster.murder_agent()?;
+    // Else what is seen below might be the agent from before.
+    cluster.wait("the master to miss the agent", |cluster| {
+        Ok(cluster.list("agents").iter().all(|agent| agent["state"] != "active").then_some(()))
+    })?;
     cluster.start_agent()?;
     let begin = Instant::now();
     cluster.wait("the task to be running on the agent that is back", |cluster| {
