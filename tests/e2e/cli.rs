@@ -66,7 +66,7 @@ fn an_interrupt_kills_the_task_and_waits_for_its_end() {
     kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGINT).expect("sent");
     let output = child.wait_with_output().expect("ends");
     assert_eq!(text(&output.stdout), "bye\n", "{}", text(&output.stderr));
-    assert_eq!(output.status.code(), Some(9), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "interrupted: {}", text(&output.stderr));
     cluster
         .wait("the task to go", |cluster| cluster.container_cgroups().is_empty().then_some(()))
         .expect("nothing stays");

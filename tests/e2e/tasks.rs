@@ -158,7 +158,9 @@ async fn a_killed_task_gets_sigterm_and_ends_at_once() {
 async fn a_memory_hog_is_killed_and_reported_with_the_numbers() {
     let cluster = Cluster::start(Options::default()).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
-    let status = probe.run(task("hog").mem(40.0).shell("tail -c 1000000000 /dev/zero")).await;
+    // tail keeps all that it may have to print.
+    const HOG: &str = "head -c 1000000000 /dev/zero | tail -c 900000000 >/dev/null";
+    let status = probe.run(task("hog").mem(40.0).shell(HOG)).await;
     assert_eq!(status.state(), TaskState::TaskFailed, "{status:?}");
     assert_eq!(status.reason(), Reason::ContainerLimitationMemory);
     assert!(status.message().contains("Memory limit exceeded"), "{}", status.message());
