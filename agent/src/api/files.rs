@@ -28,6 +28,8 @@ use crate::view::{Located, View};
 
 /// Bytes per message: large enough to be cheap, small enough to be prompt.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// The kernel reads nothing whose end would lie beyond this.
+const OFFSET_MAX: u64 = i64::MAX as u64 - CHUNK_BYTES as u64;
 /// Chunks read ahead of a slow reader; more are read when it has taken these.
 const CHUNKS_AHEAD: usize = 8;
 
@@ -105,6 +107,7 @@ impl Files {
                 length.saturating_sub(request.offset.unsigned_abs())
             }
         };
+        let offset = offset.min(OFFSET_MAX);
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
         let reader = Reader { file: Arc::new(file), offset, path: request.path, sender };
         tokio::spawn(async move {
