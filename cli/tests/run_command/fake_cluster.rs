@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     Subscribed(v1::FrameworkInfo),
-    Launched(TaskInfo),
+    Launched(Box<TaskInfo>),
     Declined,
     Killed(String),
     TornDown,
@@ -193,7 +193,7 @@ impl Subscription {
     }
 
     async fn launch(&mut self, task: TaskInfo) {
-        self.saw(Seen::Launched(task.clone()));
+        self.saw(Seen::Launched(Box::new(task.clone())));
         let arguments = task.command.clone().expect("command").arguments;
         let number = arguments.get(1).map(|number| number.parse().expect("a number"));
         self.update(&task, TaskState::TaskRunning, None, None).await;

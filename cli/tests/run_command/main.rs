@@ -37,7 +37,7 @@ fn interrupt(child: &Child) {
 
 fn launched(seen: &Seen) -> Option<TaskInfo> {
     match seen {
-        Seen::Launched(task) => Some(task.clone()),
+        Seen::Launched(task) => Some(task.as_ref().clone()),
         _ => None,
     }
 }

@@ -131,7 +131,8 @@ impl Connection {
                     }
                     match message {
                         Some(Message::Result(result)) => {
-                            if settle(&mut pending, result) {
+                            let torn_down = settle(&mut pending, result);
+                            if torn_down {
                                 return Over::Ended(Ended::TornDown);
                             }
                         }

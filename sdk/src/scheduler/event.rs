@@ -41,6 +41,7 @@ pub enum Event {
 }
 
 /// A message of the master as the connection has to treat it.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, taken apart at once")]
 pub(crate) enum Heard {
     Event(Event),
     Heartbeat,
