@@ -202,4 +202,74 @@ mod tests {
         }
         assert!(matches!(endpoint("zk://a:2181/mezzo"), Err(MasterAddressError::ZooKeeper(_))));
     }
+
+    /// A master that answers each registration with a ping, then closes the stream.
+    #[derive(Debug)]
+    struct Fickle;
+
+    type Messages =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<MasterToAgent, tonic::Status>> + Send>>;
+
+    #[tonic::async_trait]
+    impl mezzo_proto::internal::v1::agent_link_server::AgentLink for Fickle {
+        type ConnectStream = Messages;
+
+        async fn connect(
+            &self,
+            request: tonic::Request<tonic::Streaming<AgentToMaster>>,
+        ) -> Result<tonic::Response<Messages>, tonic::Status> {
+            let mut incoming = request.into_inner();
+            let messages = futures::stream::once(async move {
+                incoming.message().await?;
+                let ping = mezzo_proto::internal::v1::Ping {};
+                let message = mezzo_proto::internal::v1::master_to_agent::Message::Ping(ping);
+                Ok(MasterToAgent { message: Some(message) })
+            });
+            Ok(tonic::Response::new(Box::pin(messages)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_ends_is_dialled_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let service = mezzo_proto::internal::v1::agent_link_server::AgentLinkServer::new(Fickle);
+        let router = tonic::service::Routes::new(service).prepare().into_axum_router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let (events, mut inbox) = mpsc::channel(1);
+        let keeping =
+            tokio::spawn(keep(endpoint(&address).unwrap(), events, IdSource::new([1, 2])));
+        for expected in 1..=3 {
+            let Some(LinkEvent::Up { link, handle }) = inbox.recv().await else {
+                panic!("the link must come up first")
+            };
+            assert_eq!(link, LinkId(expected));
+            handle.send(AgentToMaster::default()).unwrap();
+            let Some(LinkEvent::Message { link, .. }) = inbox.recv().await else {
+                panic!("the master's answer must arrive")
+            };
+            assert_eq!(link, LinkId(expected));
+            assert!(
+                matches!(inbox.recv().await, Some(LinkEvent::Down { link: LinkId(n) }) if n == expected)
+            );
+        }
+        drop(inbox);
+        keeping.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_dropped_handle_closes_the_link() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let service = mezzo_proto::internal::v1::agent_link_server::AgentLinkServer::new(Fickle);
+        let router = tonic::service::Routes::new(service).prepare().into_axum_router();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let (events, mut inbox) = mpsc::channel(1);
+        tokio::spawn(keep(endpoint(&address).unwrap(), events, IdSource::new([1, 2])));
+        let Some(LinkEvent::Up { handle, .. }) = inbox.recv().await else {
+            panic!("the link must come up first")
+        };
+        drop(handle);
+        assert!(matches!(inbox.recv().await, Some(LinkEvent::Down { link: LinkId(1) })));
+    }
 }

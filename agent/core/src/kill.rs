@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mezzo_proto::internal::v1::{KillTask, StatusUpdate, Unregister, agent_to_master};
+use mezzo_proto::internal::v1::{
+    KillTask, LaunchPosition, StatusUpdate, Unregister, agent_to_master,
+};
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::capability;
 use mezzo_proto::v1::task_status::{Reason, Source};
@@ -202,7 +204,9 @@ impl Core {
             self.timers.cancel(due, Timer::Farewell);
         }
         let reason = leaving.reason.clone();
-        let mut changes = vec![Change::DeleteIdentity];
+        // A new agent of this work directory starts to count launches anew.
+        self.last_launch = LaunchPosition::default();
+        let mut changes = vec![Change::DeleteIdentity, Change::PutLastLaunch(self.last_launch)];
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         changes.extend(keys.iter().map(|key| Change::DeleteTask(key.0.clone(), key.1.clone())));
         for key in keys {

@@ -98,6 +98,8 @@ impl Core {
             check_compatible(old, &info)?;
             info.id = old.id.clone();
         }
+        // Without an identity the records are leftovers of a cluster that the agent left.
+        let member = was.is_some();
         let same_boot = was.as_ref().is_some_and(|was| was.boot_id == config.boot_id);
         let identity = AgentIdentity {
             info: Some(info.clone()),
@@ -108,7 +110,8 @@ impl Core {
             updates: UpdateStreams::new(config.backoff),
             config,
             identity,
-            last_launch,
+            // Launches are counted per agent.
+            last_launch: if member { last_launch } else { LaunchPosition::default() },
             frameworks: BTreeMap::new(),
             tasks: BTreeMap::new(),
             containers: BTreeMap::new(),
@@ -125,8 +128,6 @@ impl Core {
             core.persist(vec![Change::PutIdentity(identity)], true);
         }
         core.view(ViewChange::Agent(Box::new(info)));
-        // Without an identity the records are leftovers of a cluster that the agent left.
-        let member = was.is_some();
         for record in containers {
             core.recover_container(&record, member && same_boot);
         }

@@ -66,3 +66,64 @@ fn under(path: &str, prefix: &str) -> bool {
 fn json(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::api::Files;
+    use crate::view::View;
+
+    async fn router() -> axum::Router {
+        let view = View::default();
+        let files = Files::new(view.clone(), std::path::Path::new("/nonexistent"));
+        let metrics = mezzo_telemetry::Metrics::new();
+        metrics.counter("slave/tasks_finished").inc();
+        super::router(Context { view, metrics, files, flags: Vec::new() }).await.unwrap()
+    }
+
+    async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let response = router().await.oneshot(request).await.unwrap();
+        let code = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (code, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+    #[tokio::test]
+    async fn what_tools_ask_is_answered_with_and_without_the_prefix() {
+        for prefix in ["", "/slave(1)"] {
+            let get = async |path: &str| ask("GET", &format!("{prefix}{path}"), &[], "").await;
+            assert_eq!(get("/health").await, (200, String::new()));
+            assert!(get("/version").await.1.contains(r#""version":"1.11.0""#));
+            assert!(get("/metrics/snapshot").await.1.contains(r#""slave/tasks_finished":1"#));
+            assert!(get("/metrics").await.1.contains("mezzo_slave_tasks_finished_total 1"));
+            assert_eq!(get("/nowhere").await.0, 404);
+            assert_eq!(get("/api/v1").await.0, 405);
+        }
+    }
+
+    #[tokio::test]
+    async fn operator_calls_are_answered_or_say_what_is_wrong() {
+        let call = async |headers: &[(&str, &str)], body: &str| {
+            ask("POST", "/api/v1/", headers, body).await
+        };
+        let health = call(&[JSON], r#"{"type":"GET_HEALTH"}"#).await;
+        assert_eq!(health, (200, r#"{"type":"GET_HEALTH","get_health":{"healthy":true}}"#.into()));
+        assert_eq!(call(&[], "{}").await.0, 400);
+        assert_eq!(call(&[("Content-Type", "text/plain")], "{}").await.0, 415);
+        assert_eq!(call(&[JSON], "{").await.0, 400);
+        assert_eq!(call(&[JSON], "{}").await, (400, "Expecting 'type' to be present".into()));
+        assert_eq!(call(&[JSON, ("Accept", "text/html")], r#"{"type":"GET_HEALTH"}"#).await.0, 406);
+        let later = call(&[JSON], r#"{"type":"PRUNE_IMAGES","prune_images":{}}"#).await;
+        assert_eq!(later.0, 501, "{}", later.1);
+    }
+}

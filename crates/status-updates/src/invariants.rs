@@ -56,3 +56,58 @@ impl<K: Ord + Clone + Debug, B: Clone> UpdateStreams<K, B> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mezzo_types::{Now, Uuid16};
+
+    use super::*;
+    use crate::{Backoff, Update};
+
+    /// What the check says of a sound pair of streams after `ruin`.
+    fn check(ruin: impl FnOnce(&mut UpdateStreams<u8, ()>)) -> Result<(), Violation> {
+        let mut streams = UpdateStreams::new(Backoff::default());
+        streams.connected(Now::default());
+        for (key, uuid, terminal) in [(1, 1, false), (1, 2, true), (2, 3, false)] {
+            let update = Update { uuid: Uuid16([uuid; 16]), terminal, body: () };
+            streams.push(Now::default(), key, update).unwrap();
+        }
+        ruin(&mut streams);
+        streams.check_invariants()
+    }
+
+    #[test]
+    fn what_is_broken_on_purpose_is_noticed() {
+        assert_eq!(check(|_| {}), Ok(()));
+        let stream = || "1".to_owned();
+        assert_eq!(
+            check(|streams| {
+                let queue = &mut streams.streams.get_mut(&1).unwrap().queue;
+                queue.swap(0, 1);
+            }),
+            Err(Violation::AfterTerminal { stream: stream() })
+        );
+        assert_eq!(
+            check(|streams| {
+                let stream = streams.streams.get_mut(&1).unwrap();
+                stream.acknowledged.push_back(Uuid16([2; 16]));
+            }),
+            Err(Violation::RepeatedUuid { stream: stream(), uuid: Uuid16([2; 16]).to_string() })
+        );
+        let timer = Some(10_000_000_000);
+        assert_eq!(
+            check(|streams| streams.timers.clear()),
+            Err(Violation::Timer { stream: stream(), timer })
+        );
+        assert_eq!(
+            check(|streams| streams.streams.get_mut(&1).unwrap().due_ns = None),
+            Err(Violation::NoBackstop { stream: stream() })
+        );
+        assert_eq!(
+            check(|streams| {
+                streams.timers.insert((1, 9));
+            }),
+            Err(Violation::StrayTimers { timers: 3, armed: 2 })
+        );
+    }
+}

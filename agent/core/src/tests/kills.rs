@@ -168,7 +168,7 @@ fn an_agent_leaves_after_its_tasks() {
     world.acknowledge("t");
     assert_eq!(
         world.transcript(),
-        "persist no t\npersist synced no identity\nsend unregister after 12\nleft None after 12"
+        "persist no t\npersist synced no identity, last launch 0.0\nsend unregister after 12\nleft None after 12"
     );
 }
 
@@ -183,9 +183,24 @@ fn a_leaving_agent_does_not_wait_for_acknowledgements_for_ever() {
     world.pass(5.0);
     assert_eq!(
         world.transcript(),
-        "persist synced no identity, no t\nsend unregister after 7\nleft None after 7"
+        "persist synced no identity, last launch 0.0, no t\nsend unregister after 7\nleft None after 7"
     );
     assert_eq!(world.records.identity, None);
+}
+
+#[test]
+fn an_agent_that_left_can_join_again() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.handle(Input::Leave);
+    world.exited(&container, 15);
+    world.destroyed(&container);
+    world.pass(5.0);
+    world.restart(super::config(), &[]);
+    world.register(LINK, super::TERM);
+    world.sequence = 0;
+    world.launched("t");
+    assert_eq!(world.core.statistics().launches, 1);
 }
 
 #[test]
@@ -199,6 +214,6 @@ fn an_agent_without_a_master_leaves_at_once() {
     world.destroyed(&container);
     assert_eq!(
         world.transcript(),
-        "persist no container\npersist synced no identity, no t\nleft None after 7"
+        "persist no container\npersist synced no identity, last launch 0.0, no t\nleft None after 7"
     );
 }
