@@ -82,7 +82,7 @@ fn memory_mb(meminfo: &str) -> Option<u64> {
 fn disk_mb(path: &Path) -> Result<u64, ResourcesError> {
     let facts = statvfs(path)
         .map_err(|errno| ResourcesError::Disk { path: path.to_owned(), source: errno.into() })?;
-    let bytes = u64::from(facts.blocks()).saturating_mul(u64::from(facts.fragment_size()));
+    let bytes = facts.blocks().saturating_mul(facts.fragment_size());
     Ok(bytes / MB)
 }
 

@@ -99,7 +99,7 @@ impl Maker<'_> {
                 _ => format!("{path}.{}", field.name()),
             };
             if let Some(index) = field.oneof_index {
-                if oneofs_set.contains(&index) || self.tape.next() % 2 == 0 {
+                if oneofs_set.contains(&index) || self.tape.next().is_multiple_of(2) {
                     continue;
                 }
                 oneofs_set.push(index);

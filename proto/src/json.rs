@@ -15,6 +15,11 @@
 
 mod duration;
 mod error;
+#[allow(
+    clippy::allow_attributes_without_reason,
+    clippy::match_single_binding,
+    reason = "generated code silences lints without saying why"
+)]
 mod generated;
 mod read;
 mod tree;

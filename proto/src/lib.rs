@@ -34,6 +34,10 @@ pub const MAX_DEPTH: usize = 64;
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Mesos' v1 API: the common types and, per module, the calls and events of each endpoint.
+#[allow(
+    clippy::allow_attributes_without_reason,
+    reason = "generated code silences lints without saying why"
+)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/mezzo.v1.rs"));
 
@@ -72,6 +76,10 @@ pub mod v1 {
 }
 
 /// Protocols between Mezzo's own processes; they change with the release.
+#[allow(
+    clippy::allow_attributes_without_reason,
+    reason = "generated code silences lints without saying why"
+)]
 pub mod internal {
     /// The link between an agent and the leading master.
     pub mod v1 {
@@ -80,6 +88,10 @@ pub mod internal {
 }
 
 /// Records in the replicated log and in the stores; their field numbers are for ever.
+#[allow(
+    clippy::allow_attributes_without_reason,
+    reason = "generated code silences lints without saying why"
+)]
 pub mod storage {
     /// First and so far only layout.
     pub mod v1 {

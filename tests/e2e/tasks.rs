@@ -148,7 +148,7 @@ async fn a_killed_task_gets_sigterm_and_ends_at_once() {
         assert_eq!(status.state(), TaskState::TaskKilled, "{status:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(30), "nobody waits for the grace period");
-    let end_of = |id: &str| probe.end_of(id).and_then(|s| s.termination.clone()).expect("told");
+    let end_of = |id: &str| probe.end_of(id).and_then(|s| s.termination).expect("told");
     assert_eq!(end_of("default").signal, Some(15));
     assert_eq!(end_of("handles").exit_code, Some(7));
     assert_eq!(end_of("ignores").signal, Some(9));

@@ -197,7 +197,7 @@ impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut value = self.0;
         for unit in ["B", "KB", "MB", "GB"] {
-            if value == 0 || value % 1024 != 0 || unit == "GB" {
+            if value == 0 || !value.is_multiple_of(1024) || unit == "GB" {
                 return write!(f, "{value}{unit}");
             }
             value /= 1024;

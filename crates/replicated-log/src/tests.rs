@@ -244,9 +244,9 @@ fn crashed_copy(from: &Path, lost: u64) -> TempDir {
 fn a_crash_after_any_step_loses_nothing_that_was_delivered() {
     let dir = TempDir::new().expect("a directory");
     let mut machine = Machine::start(dir.path(), 150);
-    let mut delivered = 0;
-    for token in 0..12 {
-        machine.propose(token);
+    // The tokens are numbers in order: the next one is how many were delivered.
+    for delivered in 0..12 {
+        machine.propose(delivered);
         let proposed = crashed_copy(dir.path(), 0);
         machine.drive();
         let committed = crashed_copy(dir.path(), 0);
@@ -263,7 +263,6 @@ fn a_crash_after_any_step_loses_nothing_that_was_delivered() {
             drop(again);
             assert_eq!(Machine::start(copy.path(), 150).payloads(), expected(0..least + 1));
         }
-        delivered += 1;
     }
     assert!(machine.node.status().first_index > 5, "compactions were among the steps");
 }

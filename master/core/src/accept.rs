@@ -71,7 +71,7 @@ impl Master {
         }
         let decoded = count_tasks(&accept.operations);
         let mut raw =
-            (task_infos.len() == decoded).then_some(task_infos).unwrap_or_default().iter();
+            if task_infos.len() == decoded { task_infos } else { Default::default() }.iter();
         let mut accepted = Vec::new();
         for operation in accept.operations {
             match operation_type(&operation) {

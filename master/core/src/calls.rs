@@ -186,7 +186,7 @@ impl Master {
         if mezzo_types::is_terminal(task.state) {
             return true;
         }
-        task.kill = Some(policy.clone());
+        task.kill = Some(policy);
         let Some(agent) = self.agents.get(&task.agent) else { return true };
         // The kill must not overtake the launch, which waits for its commit.
         if let Some(link) = agent.link {

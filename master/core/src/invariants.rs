@@ -62,7 +62,7 @@ impl Master {
                 }
             }
             for offer in &framework.offers {
-                if !self.offers.get(offer).is_some_and(|o| o.framework == framework.id) {
+                if self.offers.get(offer).is_none_or(|o| o.framework != framework.id) {
                     return broken(format!("framework '{}' has no offer '{offer}'", framework.id));
                 }
             }

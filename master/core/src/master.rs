@@ -1,6 +1,6 @@
 //! [`Master`]: what it holds, how inputs reach the code that answers them, timers and effects.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use mezzo_master_allocator::Allocator;
 use mezzo_proto::storage::v1::command::Command as CommandKind;
@@ -33,8 +33,8 @@ pub struct Master {
     /// Agents marked gone: barred for ever.
     pub(crate) gone: BTreeMap<AgentId, i64>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
-    pub(crate) streams: HashMap<StreamId, FrameworkId>,
-    pub(crate) links: HashMap<LinkId, AgentId>,
+    pub(crate) streams: BTreeMap<StreamId, FrameworkId>,
+    pub(crate) links: BTreeMap<LinkId, AgentId>,
     pub(crate) timers: Timers,
     pub(crate) statistics: Statistics,
     effects: VecDeque<Effect>,
@@ -55,8 +55,8 @@ impl Master {
             agents: BTreeMap::new(),
             gone: BTreeMap::new(),
             offers: BTreeMap::new(),
-            streams: HashMap::new(),
-            links: HashMap::new(),
+            streams: BTreeMap::new(),
+            links: BTreeMap::new(),
             timers: Timers::default(),
             statistics: Statistics::default(),
             effects: VecDeque::new(),

@@ -57,7 +57,7 @@ impl Task {
             discovery: info.and_then(|i| i.discovery.clone()),
             container: info.and_then(|i| i.container.clone()),
             health_check: info.and_then(|i| i.health_check.clone()),
-            kill_policy: info.and_then(|i| i.kill_policy.clone()),
+            kill_policy: info.and_then(|i| i.kill_policy),
             user: info.and_then(|i| i.command.as_ref()).and_then(|c| c.user.clone()),
             limits: info.map(|i| i.limits.clone()).unwrap_or_default(),
         }

@@ -35,6 +35,7 @@ impl Encoding {
     }
 
     /// What the request's body is written in.
+    #[expect(clippy::result_large_err, reason = "the refusal is the whole answer, made once")]
     pub(crate) fn of_body(headers: &HeaderMap) -> Result<Self, Response> {
         let Some(value) = headers.get(header::CONTENT_TYPE) else {
             return Err(refuse(
@@ -57,6 +58,7 @@ impl Encoding {
     }
 
     /// What the caller can read; JSON is preferred, and meant where nothing is said.
+    #[expect(clippy::result_large_err, reason = "the refusal is the whole answer, made once")]
     pub(crate) fn accepted(headers: &HeaderMap) -> Result<Self, Response> {
         let mut said = false;
         let mut protobuf = false;

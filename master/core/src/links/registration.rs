@@ -334,7 +334,7 @@ impl Master {
 
     fn pending_kill(&self, (framework, id): &(FrameworkId, TaskId)) -> Option<KillTask> {
         let task = self.frameworks.get(framework)?.tasks.get(id)?;
-        let kill_policy = task.kill.clone()?;
+        let kill_policy = task.kill?;
         (!mezzo_types::is_terminal(task.state)).then(|| KillTask {
             framework_id: framework.to_string(),
             task_id: id.to_string(),

@@ -66,7 +66,8 @@ fn play(steps: &[Step]) -> String {
     for step in steps {
         match step {
             Step::Framework if frameworks.len() < 4 => {
-                frameworks.push(cluster.framework(framework_info(frameworks.len() % 2 == 0)));
+                frameworks
+                    .push(cluster.framework(framework_info(frameworks.len().is_multiple_of(2))));
                 offers.push(Vec::new());
             }
             Step::Agent if agents.len() < 4 => agents.push(cluster.agent("cpus:8;mem:1024")),

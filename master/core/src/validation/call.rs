@@ -40,20 +40,16 @@ pub fn scheduler_call(call: &Call) -> Result<(), String> {
     if let Some((name, false)) = body {
         return Err(format!("Expecting '{name}' to be present"));
     }
-    match (kind, &call.subscribe) {
-        (Type::Subscribe, Some(subscribe)) => {
-            if subscribe.framework_info.id != call.framework_id {
-                return Err(
-                    "'framework_id' differs from 'subscribe.framework_info.id': both must name \
-                     the same framework, or both be unset"
-                        .to_owned(),
-                );
-            }
+    if let (Type::Subscribe, Some(subscribe)) = (kind, &call.subscribe) {
+        if subscribe.framework_info.id != call.framework_id {
+            return Err(
+                "'framework_id' differs from 'subscribe.framework_info.id': both must name the \
+                 same framework, or both be unset"
+                    .to_owned(),
+            );
         }
-        _ if call.framework_id.is_none() => {
-            return Err("Expecting 'framework_id' to be present".to_owned());
-        }
-        _ => {}
+    } else if call.framework_id.is_none() {
+        return Err("Expecting 'framework_id' to be present".to_owned());
     }
     if let (Type::Acknowledge, Some(acknowledge)) = (kind, &call.acknowledge) {
         uuid("acknowledge.uuid", &acknowledge.uuid)?;
