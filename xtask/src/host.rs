@@ -34,11 +34,22 @@ const TO_BUILD: &[Need] = &[
     },
 ];
 
-const TO_TEST: &[Need] = &[Need {
-    package: "python3-venv",
-    reason: "runs pymesos, the client that the tests did not write",
-    present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
-}];
+const TO_TEST: &[Need] = &[
+    Need {
+        package: "python3-venv",
+        reason: "runs pymesos, the client that the tests did not write",
+        present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
+    },
+    Need {
+        package: "python3-dev",
+        reason: "compiles a dependency of pymesos",
+        present: || succeeds("python3", &["-c", PYTHON_HEADER]),
+    },
+];
+
+/// Fails where Python's C header is missing.
+const PYTHON_HEADER: &str =
+    "import os, sysconfig; open(os.path.join(sysconfig.get_paths()['include'], 'Python.h'))";
 
 /// Installs what building needs.
 ///

@@ -275,17 +275,16 @@ impl Master {
         let aware = framework.partition_aware();
         let Some(task) = framework.tasks.get_mut(id) else { return };
         task.holds_resources = false;
-        let (precise, reason, message) = if task.launch > last {
+        // After a reboot the agent's last launch may be older than the truth, as it is written
+        // unsynced: that the task never ran would be a guess.
+        let (precise, reason, message) = if rebooted {
+            (TaskState::TaskGone, Reason::AgentRestarted, "the agent's host was restarted")
+        } else if task.launch > last {
             let message = "the launch never reached the agent: its connection broke before";
             (TaskState::TaskDropped, Reason::AgentDisconnected, message)
-        } else if rebooted {
-            (TaskState::TaskGone, Reason::AgentRestarted, "the agent's host was restarted")
         } else {
-            (
-                TaskState::TaskGone,
-                Reason::AgentRestarted,
-                "the agent does not know the task any more",
-            )
+            let message = "the agent does not know the task any more";
+            (TaskState::TaskGone, Reason::AgentRestarted, message)
         };
         let agent = task.agent.clone();
         // An ending that was reported but not acknowledged stands.

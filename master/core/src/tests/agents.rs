@@ -87,6 +87,17 @@ fn a_task_that_went_with_its_host_is_gone() {
     assert_eq!(statuses[0].message(), "the agent's host was restarted");
 }
 
+/// Its last launch may have been lost with the power: DROPPED would claim that it never ran.
+#[test]
+fn after_a_reboot_an_old_launch_position_proves_nothing() {
+    let (mut cluster, stream, _, link, agent) = with_task();
+    cluster.input(Input::LinkClosed { link });
+    cluster.register(Some(&agent), RESOURCES, LaunchPosition::default(), vec![], "boot-2");
+    let statuses = cluster.take_statuses(stream);
+    assert_eq!(statuses[0].state(), TaskState::TaskGone);
+    assert_eq!(statuses[0].reason(), Reason::AgentRestarted);
+}
+
 #[test]
 fn a_silent_agent_becomes_unreachable_and_returns_with_its_tasks() {
     let (mut cluster, stream, id, link, agent) = with_task();
