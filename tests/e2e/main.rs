@@ -1,6 +1,7 @@
 //! Mezzo from outside: real processes, a real kernel, real clients. Run as root.
 
 mod cli;
+mod dev;
 mod framework;
 mod http;
 mod pymesos;

@@ -272,7 +272,7 @@ fn port_of(address: &str) -> Result<String> {
 }
 
 /// A binary of this build: it lies beside the directory of the test executables.
-fn binary(name: &str) -> Result<PathBuf> {
+pub fn binary(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot tell where this executable is")?;
     let found = own.ancestors().skip(1).map(|dir| dir.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built: run `cargo build` first"))
