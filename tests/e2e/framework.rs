@@ -13,6 +13,8 @@ pub(crate) struct Probe {
     pub(crate) calls: Calls,
     pub(crate) events: Events,
     waiting: Vec<Task>,
+    /// `max_completion_time` by task.
+    limits: BTreeMap<String, Duration>,
     /// Every update that came, by task, in order.
     pub(crate) updates: BTreeMap<String, Vec<TaskStatus>>,
 }
@@ -24,11 +26,22 @@ impl Probe {
             .capability(v1::framework_info::capability::Type::PartitionAware);
         let (calls, events) =
             Scheduler::connect(cluster.address(), framework).await.expect("subscribes");
-        Self { calls, events, waiting: Vec::new(), updates: BTreeMap::new() }
+        Self {
+            calls,
+            events,
+            waiting: Vec::new(),
+            limits: BTreeMap::new(),
+            updates: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn launch(&mut self, task: Task) {
         self.waiting.push(task);
+    }
+
+    /// The task, when it is launched, may run this long.
+    pub(crate) fn limit(&mut self, task: &str, time: Duration) {
+        self.limits.insert(task.to_owned(), time);
     }
 
     /// Handles events until `done` holds.
@@ -53,8 +66,11 @@ impl Probe {
     async fn place(&mut self, offers: &[v1::Offer]) {
         for offer in offers {
             let mut room = Room::of(offer);
-            let placed: Vec<_> = self.waiting.iter().map_while(|task| room.fit(task)).collect();
+            let mut placed: Vec<_> = self.waiting.iter().map_while(|task| room.fit(task)).collect();
             self.waiting.drain(..placed.len());
+            for task in &mut placed {
+                task.max_completion_time = self.limits.get(&task.task_id.value).map(duration);
+            }
             self.calls.launch(offer, placed).await.expect("accepted");
         }
     }
@@ -86,4 +102,8 @@ impl Probe {
 
 pub(crate) fn task(id: &str) -> Task {
     Task::command(id, id).cpus(0.1).mem(32.0)
+}
+
+fn duration(time: &Duration) -> v1::DurationInfo {
+    v1::DurationInfo { nanoseconds: i64::try_from(time.as_nanos()).unwrap_or(i64::MAX) }
 }

@@ -155,6 +155,17 @@ async fn a_killed_task_gets_sigterm_and_ends_at_once() {
 }
 
 #[tokio::test]
+async fn a_task_that_takes_too_long_is_ended() {
+    let cluster = Cluster::start(Options::default()).expect("a cluster");
+    let mut probe = Probe::connect(&cluster).await;
+    probe.limit("late", Duration::from_millis(200));
+    probe.launch(task("late").shell("sleep 1000"));
+    let status = probe.ending("late").await;
+    assert_eq!(status.state(), TaskState::TaskFailed, "{status:?}");
+    assert_eq!(status.reason(), Reason::MaxCompletionTimeReached);
+}
+
+#[tokio::test]
 async fn a_memory_hog_is_killed_and_reported_with_the_numbers() {
     let cluster = Cluster::start(Options::default()).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;

@@ -134,6 +134,10 @@ fn every_mistake_has_its_state_reason_and_sentence() {
         },
         "task 't' has kill_policy.grace_period -1 ns: it must not be negative",
     );
+    invalid(
+        |t| t.max_completion_time = Some(v1::DurationInfo { nanoseconds: -2 }),
+        "task 't' has max_completion_time -2 ns: it must not be negative",
+    );
 }
 
 #[test]

@@ -122,8 +122,13 @@ fn durations(task: &v1::TaskInfo) -> Result<(), String> {
             grace.nanoseconds
         ));
     }
-    if task.max_completion_time.is_some() {
-        return Err(unsupported(id, "max_completion_time", "end the task by a KILL call"));
+    if let Some(time) = &task.max_completion_time
+        && time.nanoseconds < 0
+    {
+        return Err(format!(
+            "task '{id}' has max_completion_time {} ns: it must not be negative",
+            time.nanoseconds
+        ));
     }
     Ok(())
 }
