@@ -76,6 +76,11 @@ impl Failure {
         ExitCode::from(self.code)
     }
 
+    /// The exit code that goes with it.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     fn render(&self, colored: bool) -> String {
         let (error, hint, reset) =
             if colored { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };

@@ -27,6 +27,7 @@ mod output;
 mod quantity;
 mod run;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -46,10 +47,18 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(dispatch(arguments));
     // Whatever still waits, such as a write to a terminal that is stopped, is not waited for.
     runtime.shutdown_background();
-    match outcome {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => failure.report(),
-    }
+    let code = match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.report();
+            failure.code()
+        }
+    };
+    // Nothing is left to be done if stdout is closed.
+    let _ = std::io::stdout().flush();
+    // A daemon's store may have threads of RocksDB at work, from under which an ordinary exit would
+    // take the library's statics: the process would abort. What was promised is on the disk.
+    mezzo_agent_sys::exit_at_once(code)
 }
 
 async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {

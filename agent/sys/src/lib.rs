@@ -24,5 +24,5 @@ pub use fork::{Namespaces, fork};
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
 pub use pidfd::PidFd;
-pub use process::{boot_id, reap, start_time, threads};
+pub use process::{boot_id, exit_at_once, reap, start_time, threads};
 pub use signals::{default_signals, ignore_signal};
