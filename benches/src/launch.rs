@@ -17,8 +17,8 @@ use mezzo_sdk::{Calls, Event, Events, Framework, Room, Scheduler, Task, is_termi
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::Cluster;
 use crate::result::{Goal, Measurement, Times};
+use mezzo_tests::{Cluster, Options};
 
 const ROUNDS: usize = 100;
 const BATCHES: usize = 5;
@@ -27,7 +27,7 @@ const BATCH: usize = 200;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub fn run() -> Result<Vec<Measurement>> {
-    let cluster = Cluster::start()?;
+    let cluster = Cluster::start(Options::default())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let measured = runtime.block_on(async {

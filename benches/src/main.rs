@@ -5,11 +5,9 @@
 //! busy machine slows both. It writes one JSON object a line to stdout, and what it is doing to
 //! stderr.
 //!
-//! - `cluster`: a master and an agent as processes, and their removal.
 //! - `launch`: from accept to running, from exit to update, and tasks a second.
 //! - `result`: what is written, and the statistics in it.
 
-mod cluster;
 mod launch;
 mod result;
 

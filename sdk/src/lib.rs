@@ -49,11 +49,12 @@ mod status;
 mod task;
 
 pub use mezzo_proto::v1;
+pub use mezzo_types::is_terminal;
 
 pub use crate::error::{CallError, ConnectError, Ended, OperatorError, ServerKind};
 pub use crate::framework::Framework;
 pub use crate::operator::{Agent, FileReader, FileRequest, Master, agent_addresses};
 pub use crate::room::Room;
 pub use crate::scheduler::{Acknowledgement, Calls, Event, Events, Scheduler};
-pub use crate::status::{Ending, is_terminal, state_name};
+pub use crate::status::{Ending, state_name};
 pub use crate::task::{Demand, Task};

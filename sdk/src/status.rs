@@ -2,26 +2,6 @@
 
 use crate::v1::{TaskState, TaskStatus};
 
-/// Whether a task in this state will never run again.
-pub fn is_terminal(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskError
-        | TaskState::TaskLost
-        | TaskState::TaskDropped
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator => true,
-        TaskState::TaskStaging
-        | TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskKilling
-        | TaskState::TaskUnreachable
-        | TaskState::TaskUnknown => false,
-    }
-}
-
 /// The state's name as Mesos writes it, or `TASK_UNKNOWN` for a number without a name.
 pub fn state_name(number: i32) -> &'static str {
     TaskState::try_from(number).unwrap_or(TaskState::TaskUnknown).as_str_name()
