@@ -58,7 +58,7 @@ impl Server {
         let Err(error) = self.give_over(asker, sequence, program.as_fd());
         let errno = error
             .raw_os_error()
-            .map_or(nix::errno::Errno::UnknownErrno, |number| nix::errno::Errno::from_raw(number));
+            .map_or(nix::errno::Errno::UnknownErrno, nix::errno::Errno::from_raw);
         say(format_args!("goes on itself: {error}"));
         failed(errno, "execute the new launcher".to_owned())
     }
