@@ -35,6 +35,10 @@ pub(crate) struct Registration {
 
 impl Core {
     pub(crate) fn link_up(&mut self, id: LinkId) {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.done) {
+            // To register now would make a new agent that is never heard of again.
+            return self.close_link(id, "the agent left the cluster");
+        }
         if let Some(old) = self.link.as_ref().map(|link| link.id) {
             self.close_link(old, "a newer link to the master is in use");
         }

@@ -131,3 +131,13 @@ fn a_barred_agent_ends_its_tasks_and_goes() {
     world.destroyed(&container);
     assert!(world.transcript().ends_with("left Some(\"marked gone\") after 7"));
 }
+
+#[test]
+fn an_agent_that_left_registers_no_more() {
+    let mut world = World::registered();
+    world.handle(Input::Leave);
+    world.handle(Input::LinkDown { link: LINK });
+    world.transcript();
+    world.handle(Input::LinkUp { link: SECOND });
+    assert_eq!(world.transcript(), "close link 2: the agent left the cluster");
+}
