@@ -26,9 +26,10 @@ impl Master {
         })
     }
 
-    /// Per agent: offered + held by tasks ≤ total.
+    /// Per linked agent: offered + held by tasks ≤ total. Of one that has not spoken since this master
+    /// took the lead only the ledger is known, which also has tasks that ended; nothing of it is offered.
     fn no_double_offer(&self) -> Result<(), Violation> {
-        for agent in self.agents.values() {
+        for agent in self.agents.values().filter(|agent| agent.link.is_some()) {
             let mut used = Resources::default();
             for offer in &agent.offers {
                 if let Some(offer) = self.offers.get(offer) {

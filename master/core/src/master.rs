@@ -156,6 +156,11 @@ impl Master {
         self.position
     }
 
+    /// What a message waits for that rests on anything decided so far.
+    pub(crate) fn everything_so_far(&self) -> Position {
+        self.position
+    }
+
     pub(crate) fn send_event(&mut self, stream: StreamId, event: Event, after: Position) {
         self.effects.push_back(Effect::Event { stream, event: Box::new(event), after });
     }

@@ -40,7 +40,8 @@ pub(crate) fn refuse_duration(filters: Option<&v1::Filters>) -> Duration {
 impl Master {
     /// Turns what the allocator gave into offers; one OFFERS event per framework.
     pub(crate) fn make_offers(&mut self, allocations: Vec<Allocation>) {
-        let mut by_framework: BTreeMap<FrameworkId, Vec<v1::Offer>> = BTreeMap::new();
+        // With what the offers rest on: an agent that a crash could take back is not offered.
+        let mut by_framework: BTreeMap<FrameworkId, (Position, Vec<v1::Offer>)> = BTreeMap::new();
         for allocation in allocations {
             let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
             let Some(framework) = self.frameworks.get_mut(&allocation.framework) else { continue };
@@ -62,7 +63,9 @@ impl Master {
             };
             agent.offers.insert(id.clone());
             framework.offers.insert(id.clone());
-            by_framework.entry(allocation.framework.clone()).or_default().push(offer.clone());
+            let (after, offers) = by_framework.entry(allocation.framework.clone()).or_default();
+            *after = agent.admitted.max(*after);
+            offers.push(offer.clone());
             self.offers.insert(
                 id,
                 Offer {
@@ -75,14 +78,14 @@ impl Master {
             self.statistics.offers_sent += 1;
             self.view(ViewChange::Offer(offer));
         }
-        for (id, offers) in by_framework {
+        for (id, (after, offers)) in by_framework {
             let Some(stream) = self.frameworks.get(&id).and_then(|f| f.stream) else { continue };
             let event = Event {
                 r#type: Some(event::Type::Offers as i32),
                 offers: Some(event::Offers { offers }),
                 ..Event::default()
             };
-            self.send_event(stream, event, Position(0));
+            self.send_event(stream, event, after);
         }
     }
 

@@ -86,7 +86,9 @@ impl Master {
         let Some(uuid) = uuid else { return };
         let acknowledge =
             Acknowledge { framework_id: framework.to_string(), task_id: task.to_string(), uuid };
-        self.send_agent(link, master_to_agent::Message::Acknowledge(acknowledge), Position(0));
+        // That the task is not known may not be committed yet.
+        let after = self.everything_so_far();
+        self.send_agent(link, master_to_agent::Message::Acknowledge(acknowledge), after);
     }
 
     /// ACKNOWLEDGE: only the update that waits can be acknowledged. The ledger forgets a task before

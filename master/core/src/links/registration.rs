@@ -320,7 +320,9 @@ impl Master {
             }
             let shutdown = ShutdownFramework { framework_id: owner.to_owned() };
             let message = master_to_agent::Message::ShutdownFramework(shutdown);
-            self.send_agent(link, message, Position(0));
+            // The removal may not be committed yet; a crash must not bring the framework back to dead
+            // tasks.
+            self.send_agent(link, message, self.everything_so_far());
         }
         let kills: Vec<KillTask> = match self.agents.get(id) {
             Some(agent) => agent.tasks.iter().filter_map(|key| self.pending_kill(key)).collect(),

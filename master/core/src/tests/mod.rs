@@ -4,5 +4,6 @@ mod accept;
 mod agents;
 mod calls;
 mod cluster;
+mod promises;
 mod random;
 mod updates;
