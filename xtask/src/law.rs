@@ -63,7 +63,7 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
 ];
 
 /// Where both sides of the wall may be used.
-const MEETING_PLACES: &[&str] = &["mezzo", "mezzo-tests", "mezzo-benches"];
+const MEETING_PLACES: &[&str] = &["mezzo", "mezzo-tests", "mezzo-tests-sim", "mezzo-benches"];
 
 /// Crates with lint tables of their own.
 const OWN_LINTS: &[(&str, &str)] = &[

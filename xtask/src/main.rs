@@ -6,6 +6,7 @@
 //! - `verify`: everything that reads the sources and runs none of them.
 //! - `test`: what CI runs.
 //! - `demo`: a cluster of one machine, put through its paces.
+//! - `sim`: the simulation, by seed.
 //! - `bench`: the benches, and the page that is generated from what they say.
 
 mod bench;
@@ -13,6 +14,7 @@ mod cargo;
 mod demo;
 mod host;
 mod law;
+mod sim;
 mod steps;
 mod test;
 mod verify;
@@ -41,6 +43,21 @@ enum Command {
     Fix,
     /// Check the dependency law only
     Law,
+    /// Run the simulation: one seed, or many on all processors
+    Sim {
+        /// The seed, or the first of them
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// How many seeds, from the first on
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+        /// How many faults happen in each run
+        #[arg(long)]
+        steps: Option<u64>,
+        /// Tell the whole story of the seed
+        #[arg(long, conflicts_with = "count")]
+        trace: bool,
+    },
     /// Run benches and write docs/benchmarks.md
     Bench {
         /// Which benches; all of them when none is named
@@ -58,6 +75,7 @@ fn main() -> ExitCode {
         Command::Verify => verify::run(),
         Command::Fix => verify::fix(),
         Command::Law => law::run(),
+        Command::Sim { seed, count, steps, trace } => sim::run(seed, count, steps, trace),
         Command::Bench { names, json } => bench::run(&names, json.as_deref()),
     };
     match outcome {

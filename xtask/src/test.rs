@@ -21,6 +21,12 @@ pub fn run() -> Result<()> {
         // All test programs run even if one fails: one round says everything.
         let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
         steps.run("tests", || cargo::run(cargo::command(arguments)));
+        // Apart, so that nothing else is ever built with the mistakes in it.
+        let feature = ["--features", "mezzo-tests-sim/deliberate-bugs"];
+        let arguments = ["test", "--workspace", "--locked", "--test", "deliberate_bugs"];
+        steps.run("deliberate bugs", || {
+            cargo::run(cargo::command(arguments.into_iter().chain(feature)))
+        });
     }
     steps.finish()
 }

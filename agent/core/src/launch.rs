@@ -6,6 +6,7 @@ use mezzo_proto::internal::v1::{LaunchPosition, RunTask};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::{Reason, Source};
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{ContainerId, ExecutorId, FrameworkId, Now, Resources, TaskId};
 use prost::Message;
 
@@ -113,7 +114,9 @@ impl Core {
     ) {
         let container = Container { task: key.clone(), started: None, destroying: false };
         self.containers.insert(id.clone(), container);
-        changes.extend(self.container_record(&id));
+        if !is_on(Bug::AgentLaunchesUnwritten) {
+            changes.extend(self.container_record(&id));
+        }
         let status = self.status(now, &key, TaskState::TaskStarting, Source::Executor);
         self.report(now, &key, status, changes);
         let (Some(task), Some(framework)) = (self.tasks.get(&key), self.frameworks.get(&key.0))

@@ -25,6 +25,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::{Reason, Source};
 use mezzo_status_updates::{Update, UpdateStreams};
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{
     Attributes, ContainerId, FrameworkId, IdSource, Now, Position, Resources, TaskId, Uuid16,
 };
@@ -100,7 +101,8 @@ impl Core {
         }
         // Without an identity the records are leftovers of a cluster that the agent left.
         let member = was.is_some();
-        let same_boot = was.as_ref().is_some_and(|was| was.boot_id == config.boot_id);
+        let same_boot = was.as_ref().is_some_and(|was| was.boot_id == config.boot_id)
+            || is_on(Bug::AgentIgnoresReboots);
         let identity = AgentIdentity {
             info: Some(info.clone()),
             boot_id: config.boot_id.clone(),
@@ -205,6 +207,9 @@ impl Core {
 
     fn recover_updates(&mut self, now: Now, key: &TaskKey, updates: Vec<v1::TaskStatus>) {
         for status in updates {
+            if is_on(Bug::AgentForgetsUpdates) {
+                continue;
+            }
             let uuid = status.uuid.as_deref().and_then(Uuid16::from_slice);
             let Some(uuid) = uuid else {
                 self.statistics.recovery_errors += 1;
@@ -289,6 +294,9 @@ impl Core {
     /// Containers that belong to no living task.
     fn destroy_orphans(&mut self, observed: &BTreeMap<ContainerId, Observed>) {
         let living = |core: &Core, id: &ContainerId| {
+            if is_on(Bug::AgentDestroysStrangers) {
+                return false;
+            }
             core.containers.get(id).is_some_and(|container| {
                 core.tasks
                     .get(&container.task)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{Now, Uuid16};
 
 use crate::backoff::Backoff;
@@ -134,6 +135,9 @@ impl<K: Ord + Clone + Debug, B: Clone> UpdateStreams<K, B> {
         self.disconnected();
         self.connected = true;
         let keys: Vec<K> = self.streams.keys().cloned().collect();
+        if is_on(Bug::UpdatesNotResent) {
+            return;
+        }
         for key in keys {
             self.send_first(now, &key);
         }
@@ -209,7 +213,9 @@ impl<K: Ord + Clone + Debug, B: Clone> UpdateStreams<K, B> {
             return;
         }
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(update) = stream.queue.front() else { return };
+        let newest = is_on(Bug::UpdatesOutOfOrder);
+        let next = if newest { stream.queue.back() } else { stream.queue.front() };
+        let Some(update) = next else { return };
         self.effects.push_back(Effect::Send { stream: key.clone(), update: update.clone() });
         let due = now.plus(stream.wait);
         stream.wait = self.backoff.after(stream.wait);

@@ -9,6 +9,7 @@
 //! again.
 
 mod attributes;
+pub mod deliberate_bug;
 mod duration;
 mod id_source;
 mod ids;

@@ -19,6 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{AgentId, FrameworkId, Now, Resources, UNRESERVED_ROLE};
 
 use self::agents::{Agent, AgentNo};
@@ -336,6 +337,9 @@ impl Allocator for DrfAllocator {
         self.numbers.insert(agent.clone(), number);
         self.reindex(number);
         for ((framework, role), resources) in used {
+            if is_on(Bug::AllocatorForgetsUse) {
+                continue;
+            }
             self.hold(&framework, &role, number, &resources.unallocated());
         }
         self.mark(now, number);
@@ -406,7 +410,11 @@ impl Allocator for DrfAllocator {
         refuse: Option<Duration>,
     ) {
         let Some(number) = self.numbers.get(agent).copied() else { return };
-        let until = refuse.map(|asked| now.plus(asked.max(self.config.pause).min(MAXIMUM_REFUSAL)));
+        let mut until =
+            refuse.map(|asked| now.plus(asked.max(self.config.pause).min(MAXIMUM_REFUSAL)));
+        if is_on(Bug::AllocatorKeepsFilters) {
+            until = until.map(|_| u64::MAX);
+        }
         for (role, part) in by_role(resources) {
             if self.give_back(framework, &role, number, &part, until).is_none() {
                 self.fault.get_or_insert_with(|| Violation {

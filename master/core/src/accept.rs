@@ -11,6 +11,7 @@ use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::offer::operation::Type as OperationType;
 use mezzo_proto::v1::scheduler::{Event, call, event};
 use mezzo_proto::v1::task_status::Reason;
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources, TaskId};
 use prost::Message;
 
@@ -304,7 +305,10 @@ impl Master {
             return;
         }
         let placements = accepted.iter().map(|a| a.placement.clone()).collect();
-        let position = self.persist(CommandKind::PlaceTasks(PlaceTasks { placements }));
+        let mut position = self.persist(CommandKind::PlaceTasks(PlaceTasks { placements }));
+        if is_on(Bug::MasterLaunchesEarly) {
+            position = Position(0);
+        }
         // An offer of an agent whose link is down was rescinded with the link, so there is one. The
         // ledger would tell the framework of a launch that never left, all the same.
         let Some(link) = self.agents.get(agent).and_then(|a| a.link) else { return };

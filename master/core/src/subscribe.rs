@@ -13,6 +13,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Call, Event, call, event};
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{FrameworkId, Now, Position};
 
 use crate::effect::ViewChange;
@@ -193,7 +194,10 @@ impl Master {
         framework.stream = Some(stream);
         framework.heartbeat_due_ns = due;
         let failover_due = framework.failover_due_ns.take();
-        let after = after.max(framework.admitted);
+        let mut after = after.max(framework.admitted);
+        if is_on(Bug::MasterSubscribesEarly) {
+            after = Position(0);
+        }
         let waiting: Vec<v1::TaskStatus> = framework
             .tasks
             .values()
@@ -297,6 +301,9 @@ impl Master {
             }
         }
         for agent in agents {
+            if is_on(Bug::MasterLeavesOrphans) {
+                continue;
+            }
             let Some(link) = self.agents.get(&agent).and_then(|a| a.link) else { continue };
             let shutdown = ShutdownFramework { framework_id: id.to_string() };
             self.send_agent(link, master_to_agent::Message::ShutdownFramework(shutdown), position);

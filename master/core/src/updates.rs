@@ -5,6 +5,7 @@ use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{ForgetTasks, TaskKey};
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Position, TaskId};
 
 use crate::effect::ViewChange;
@@ -45,6 +46,9 @@ impl Master {
         task.last_status = Some(Box::new(status.clone()));
         if status.uuid.is_some() {
             task.unacknowledged = Some(Box::new(status.clone()));
+        }
+        if is_on(Bug::MasterAcknowledgesUnread) {
+            self.answer_stray(link, &framework, &id, status.uuid.clone());
         }
         self.set_task_state(now, &framework, &id, latest);
         self.view_task(&framework, &id);
@@ -112,7 +116,10 @@ impl Master {
         let acknowledged = task.unacknowledged.take();
         let ended = acknowledged.is_some_and(|status| mezzo_types::is_terminal(status.state()));
         let link = self.agents.get(&agent_id).and_then(|agent| agent.link);
-        let after = if ended { self.forget_task(framework, &id) } else { Position(0) };
+        let mut after = if ended { self.forget_task(framework, &id) } else { Position(0) };
+        if is_on(Bug::MasterAcknowledgesEarly) {
+            after = Position(0);
+        }
         let Some(link) = link else { return };
         let message = Acknowledge {
             framework_id: framework.to_string(),

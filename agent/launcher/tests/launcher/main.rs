@@ -3,7 +3,6 @@
 //! - `endings`: exits, signals, failed launches, orphans;
 //! - `isolation`: namespaces, ids, descriptors, cgroups, limits;
 //! - `survival`: agent and launcher die, connections misbehave;
-//! - `upgrade`: other builds take over in place;
 //! - `economy`: many launches, leaks, memory.
 
 mod economy;
@@ -11,4 +10,3 @@ mod endings;
 mod fixture;
 mod isolation;
 mod survival;
-mod upgrade;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{Now, Quantities, Resources};
 
 use super::agents::{Agent, AgentNo};
@@ -100,7 +101,10 @@ impl DrfAllocator {
 
 /// What is left of the agent that the role may use and the framework understands.
 fn eligible(agent: &Agent, role: &str, capabilities: Capabilities) -> Resources {
-    agent.left().eligible_for(role).filter(|resource| {
+    let left = agent.left();
+    let all = is_on(Bug::AllocatorIgnoresReservations);
+    let open = if all { left.clone() } else { left.eligible_for(role) };
+    open.filter(|resource| {
         (capabilities.revocable || !resource.revocable)
             && (capabilities.shared || !resource.shared)
             && (capabilities.reservation_refinement || resource.reservations.len() < 2)

@@ -11,6 +11,7 @@ use mezzo_proto::storage::v1::{PlaceTasks, Placement, PutCounters, agent_record}
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::Reason;
+use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Position, Resources, TaskId};
 use prost::Message;
 
@@ -28,7 +29,7 @@ impl Master {
         let Some(info) = register.agent_info.clone() else {
             return self.refuse_link(link, "Register lacks agent_info", false);
         };
-        if register.highest_term > self.term {
+        if register.highest_term > self.term && !is_on(Bug::MasterAdmitsLaterTerms) {
             let message = format!(
                 "the agent has seen term {} but this master leads in term {}: it is not the \
                  leader any more, or the agent belongs to another cluster",
@@ -271,6 +272,9 @@ impl Master {
         last: Launch,
         rebooted: bool,
     ) {
+        if is_on(Bug::MasterMissesNoLaunch) {
+            return;
+        }
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let aware = framework.partition_aware();
         let Some(task) = framework.tasks.get_mut(id) else { return };
@@ -325,6 +329,7 @@ impl Master {
             self.send_agent(link, message, self.everything_so_far());
         }
         let kills: Vec<KillTask> = match self.agents.get(id) {
+            Some(_) if is_on(Bug::MasterForgetsKills) => Vec::new(),
             Some(agent) => agent.tasks.iter().filter_map(|key| self.pending_kill(key)).collect(),
             None => Vec::new(),
         };

@@ -1,0 +1,68 @@
+//! `volumes-are-sacred`: a persistent volume's data goes only by an explicit destroy; it is never
+//! offered to another role.
+//!
+//! The cores have no operations yet that make or destroy volumes; what applies of the invariant are
+//! the walls: volumes and reservations that agents bring along stay what they were, and are offered to
+//! their own role only.
+
+use std::collections::BTreeMap;
+
+use mezzo_master_core::ViewChange;
+use mezzo_proto::storage::v1::command::Command as Kind;
+use mezzo_proto::v1;
+use mezzo_types::{Resources, is_same_or_subrole};
+
+use super::Invariant;
+use crate::fact::Fact;
+
+#[derive(Default)]
+pub(super) struct VolumesAreSacred {
+    /// The volumes that each agent brought, as it described them first.
+    volumes: BTreeMap<String, Resources>,
+}
+
+fn volumes(resources: &[v1::Resource]) -> Resources {
+    let all = Resources::from_proto(resources).unwrap_or_default();
+    all.unallocated().persistent_volumes()
+}
+
+impl Invariant for VolumesAreSacred {
+    fn name(&self) -> &'static str {
+        "volumes-are-sacred"
+    }
+
+    fn see(&mut self, fact: &Fact<'_>) -> Result<(), String> {
+        match fact {
+            Fact::Committed { command, .. } => {
+                let Some(Kind::PutAgent(put)) = &command.command else { return Ok(()) };
+                let info = put.agent.clone().and_then(|agent| agent.info).unwrap_or_default();
+                let id = info.id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
+                let now = volumes(&info.resources);
+                let before = self.volumes.entry(id.clone()).or_insert_with(|| now.clone());
+                if now != *before {
+                    return Err(format!("agent {id} had {before}, has {now}"));
+                }
+            }
+            Fact::View { change: ViewChange::Offer(offer), .. } => {
+                let role = offer.allocation_info.as_ref().and_then(|info| info.role.as_deref());
+                let role = role.unwrap_or("*");
+                for resource in &offer.resources {
+                    let owner = resource.reservations.last().and_then(|r| r.role.as_deref());
+                    if owner.is_some_and(|owner| !is_same_or_subrole(role, owner)) {
+                        let name = &resource.name;
+                        return Err(format!("{name} reserved to {owner:?} is offered to {role}"));
+                    }
+                }
+                let agent = &offer.agent_id.value;
+                let offered = volumes(&offer.resources);
+                // An agent that is not admitted yet is offered as soon as it is.
+                let known = self.volumes.get(agent).unwrap_or(&offered);
+                if !known.contains(&offered) {
+                    return Err(format!("of agent {agent} {offered} is offered, it has {known}"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
