@@ -134,14 +134,33 @@ fn has_libclang() -> bool {
 
 fn holds_libclang(directory: &Path) -> bool {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name()).any(|name| {
-        let name = name.to_string_lossy();
-        name.starts_with("libclang.so") || (name.starts_with("libclang-") && name.contains(".so"))
-    })
+    entries.map(|entry| entry.file_name()).any(|name| is_libclang(&name.to_string_lossy()))
+}
+
+/// The C interface, `libclang.so`, `libclang-14.so.1` and the like. The C++ one beside it,
+/// `libclang-cpp.so.14`, comes with tools that need no `libclang` and is of no use to bindgen.
+fn is_libclang(name: &str) -> bool {
+    let versioned = name.starts_with("libclang-") && !name.starts_with("libclang-cpp");
+    name.starts_with("libclang.so") || (versioned && name.contains(".so"))
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_libclang;
+
+    #[test]
+    fn tells_the_c_interface_from_the_other_libraries_of_clang() {
+        for name in ["libclang.so", "libclang.so.1", "libclang-14.so", "libclang-14.so.13"] {
+            assert!(is_libclang(name), "{name}");
+        }
+        for name in ["libclang-cpp.so", "libclang-cpp.so.14", "libclang-14.a", "libLLVM-14.so"] {
+            assert!(!is_libclang(name), "{name}");
+        }
+    }
 }

@@ -38,8 +38,17 @@ pub enum ClientError {
 type Outcome<T> = Result<T, ClientError>;
 type Callback<T> = Box<dyn FnOnce(Outcome<T>) + Send>;
 
+/// The launcher that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub pid: i32,
+    /// Of the state that it would leave for a successor.
+    pub format: u32,
+}
+
 enum Waiting {
     Done(Callback<i32>),
+    Hello(Callback<Identity>),
     Listing(Vec<Container>, Callback<Vec<Container>>),
 }
 
@@ -47,6 +56,7 @@ impl Waiting {
     fn fail(self, error: ClientError) {
         match self {
             Waiting::Done(callback) => callback(Err(error)),
+            Waiting::Hello(callback) => callback(Err(error)),
             Waiting::Listing(_, callback) => callback(Err(error)),
         }
     }
@@ -77,14 +87,21 @@ impl LauncherClient {
         on_event: impl FnMut(Event) + Send + 'static,
     ) -> Outcome<LauncherClient> {
         let wrap = |source| ClientError::Connect { path: path.to_owned(), source };
-        let socket = Arc::new(connect_to(path).map_err(wrap)?);
+        Self::over(connect_to(path).map_err(wrap)?, on_event).map_err(wrap)
+    }
+
+    /// As [`connect`](Self::connect), over a socket that is connected.
+    pub(crate) fn over(
+        socket: OwnedFd,
+        on_event: impl FnMut(Event) + Send + 'static,
+    ) -> io::Result<LauncherClient> {
+        let socket = Arc::new(socket);
         let calls: Calls = Arc::new(Mutex::new(Some(HashMap::new())));
         let reader = {
             let (socket, calls) = (Arc::clone(&socket), Arc::clone(&calls));
             thread::Builder::new()
                 .name("launcher-client".to_owned())
-                .spawn(move || read(&socket, &calls, on_event))
-                .map_err(wrap)?
+                .spawn(move || read(&socket, &calls, on_event))?
         };
         Ok(LauncherClient {
             socket,
@@ -139,6 +156,19 @@ impl LauncherClient {
     /// one the command is left: kill its cgroup.
     pub fn kill(&self, container: &str) -> Outcome<()> {
         self.simple(Call::Kill(container_call(container, 0)))
+    }
+
+    /// Who answers. Refused (`Invalid`) by launchers that cannot be upgraded.
+    pub fn hello(&self) -> Outcome<Identity> {
+        wait(|callback| self.request(Call::Hello(Empty {}), &[], Waiting::Hello(callback)))
+    }
+
+    /// Has the launcher execute this program in its own place, see [`Launcher::upgrade`](crate::Launcher::upgrade),
+    /// which asks the program first whether it can. The new one answers; this connection and all
+    /// containers go over to it. Refused: the old one goes on.
+    pub fn upgrade(&self, program: BorrowedFd<'_>) -> Outcome<()> {
+        let call = Call::Upgrade(Empty {});
+        wait(|callback| self.request(call, &[program], Waiting::Done(callback))).map(|_| ())
     }
 
     /// Ends the launcher; refused (`Running`) while any container lives.
@@ -235,6 +265,11 @@ fn read(socket: &OwnedFd, calls: &Calls, mut on_event: impl FnMut(Event)) {
                 if let Some(waiting) = take(calls, refused.sequence) {
                     let (errno, message) = (refused.errno, refused.message);
                     waiting.fail(ClientError::Refused { code, errno, message });
+                }
+            }
+            Body::Hello(hello) => {
+                if let Some(Waiting::Hello(callback)) = take(calls, hello.sequence) {
+                    callback(Ok(Identity { pid: hello.pid, format: hello.format }));
                 }
             }
             Body::Listing(part) => {

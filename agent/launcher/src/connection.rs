@@ -26,6 +26,17 @@ impl Connection {
         Connection { socket, waiting: VecDeque::new(), waiting_bytes: 0 }
     }
 
+    /// A connection of another image of the launcher, with what waited there.
+    pub fn restore(socket: OwnedFd, waiting: Vec<Vec<u8>>) -> Connection {
+        let waiting_bytes = waiting.iter().map(Vec::len).sum();
+        Connection { socket, waiting: waiting.into(), waiting_bytes }
+    }
+
+    /// The packets that wait, oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.waiting.iter()
+    }
+
     /// Whether the socket's readiness for writing matters.
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()

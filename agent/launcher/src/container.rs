@@ -130,11 +130,11 @@ pub(crate) fn event_of(body: Body) -> Option<Event> {
             status: record.status.unwrap_or_default(),
             recorded: record.recorded,
         }),
-        Body::Done(_) | Body::Refused(_) | Body::Listing(_) => None,
+        Body::Done(_) | Body::Refused(_) | Body::Listing(_) | Body::Hello(_) => None,
     }
 }
 
-fn failure_of(record: &Record) -> Failure {
+pub(crate) fn failure_of(record: &Record) -> Failure {
     Failure {
         step: Step::from_number(record.step),
         index: u8::try_from(record.index).unwrap_or(u8::MAX),

@@ -1,7 +1,7 @@
 //! A request to launch, as the agent states it and as the launcher checks it.
 
 use std::ffi::{CString, OsString};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use mezzo_agent_sys::Namespaces;
@@ -173,6 +173,14 @@ impl Plan {
             exit_file,
             cgroup_procs,
         })
+    }
+}
+
+impl Plan {
+    /// All descriptors that the child needs.
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        let fixed = [self.directory.as_fd(), self.exit_file.as_fd()].into_iter();
+        fixed.chain(self.output.iter().chain(&self.cgroup_procs).map(AsFd::as_fd)).collect()
     }
 }
 

@@ -14,36 +14,47 @@
 //! - [`LauncherClient`], [`Launch`], [`Event`]: the agent's side;
 //! - [`Launcher`]: starts the daemon and waits until it answers;
 //! - [`create_exit_file`], [`read_exit_file`]: how a container ended, known even if the launcher was dead;
-//! - [`serve`]: the daemon, which `mezzo-launcher` runs.
+//! - [`serve`], [`resume`]: the daemon, which `mezzo-launcher` runs.
 //!
 //! Who dies and what follows: the agent: nothing, it connects again and asks for the list. The
 //! launcher: containers run on, `mezzo-init` still writes the exit file; a new launcher serves new
 //! containers, and the agent watches the old ones by pidfd. `mezzo-init`: with a pid namespace the
 //! container ends with it, and counts as killed.
+//!
+//! A launcher of another build takes over in place ([`Launcher::upgrade`]): the process executes the new
+//! program and stays the parent of all containers. Its table goes along in a memfd, its descriptors
+//! stay open, and children that end meanwhile wait to be reaped. A new program that does not understand
+//! the state executes the old one again.
 
 mod channel;
 mod child;
 mod client;
 mod connection;
 mod container;
+mod daemon;
 mod exit_file;
 mod failure;
 mod launch;
+mod log;
 #[path = "../init/protocol.rs"]
 mod protocol;
 mod server;
 mod socket;
 mod spawn;
+mod state;
 mod table;
+mod upgrade;
 mod wire;
 
-pub use client::{ClientError, LauncherClient};
+pub use client::{ClientError, Identity, LauncherClient};
 pub use container::{Container, ContainerState, Event};
+pub use daemon::{ResumeConfig, ServeError, ServerConfig, resume, serve};
 pub use exit_file::{create_exit_file, read_exit_file};
 pub use failure::{Failure, Step};
 pub use launch::Launch;
 pub use mezzo_agent_sys::Namespaces;
-pub use server::{ServeError, ServerConfig, serve};
 pub use spawn::{Launcher, SpawnError};
+pub use state::formats_line;
 pub use table::MAX_ENDED;
+pub use upgrade::{Upgrade, UpgradeError};
 pub use wire::RefusalCode;

@@ -1,23 +1,23 @@
 //! The daemon: one thread, one epoll loop over the socket, its connections, SIGCHLD and the status
 //! pipes of containers that are being launched.
 
+mod upgrade;
+
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use mezzo_agent_sys::{Namespaces, executable_memfd, fork, reap, start_time};
+use mezzo_agent_sys::{Keep, Namespaces, fork, reap, start_time};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, pipe2, read, setsid};
+use nix::unistd::{Pid, geteuid, pipe2, read};
 
 use crate::channel::{PACKET_BUFFER, ReceiveError, inline_packet, receive_message};
 use crate::child::{self, Surroundings};
@@ -25,15 +25,15 @@ use crate::connection::{Connection, Lost};
 use crate::container::ContainerState;
 use crate::failure::{Report, parse_report};
 use crate::launch::Plan;
+use crate::log::{Chain, say};
 use crate::protocol;
-use crate::socket::listen_at;
+use crate::state::FORMAT;
 use crate::table::Table;
 use crate::wire::{
-    Body, Call, Done, LaunchCall, Listing, Notice, Record, RefusalCode, Refused, Request,
+    Body, Call, Done, Hello, LaunchCall, Listing, Notice, Record, RefusalCode, Refused, Request,
 };
 
-/// `mezzo-init`, made by the build script.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/mezzo-init"));
+pub(crate) use upgrade::go_back;
 
 /// Connections at a time: one agent, one that replaces it, and somebody who looks.
 const MAX_CONNECTIONS: usize = 16;
@@ -51,158 +51,6 @@ const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const FIRST_SOURCE: u64 = 2;
 
-/// How to run the daemon.
-#[derive(Clone, Debug)]
-pub struct ServerConfig {
-    /// Where to listen. Beside it lies `<socket>.lock`, held by the one launcher that serves it.
-    pub socket: PathBuf,
-    /// Where to append messages to; `None`: nowhere, or standard error in the foreground.
-    pub log: Option<PathBuf>,
-    /// `cgroup.procs` of the cgroups to move to first.
-    pub cgroup_procs: Vec<PathBuf>,
-    /// Stay a child of the caller; otherwise [`serve`] returns when the daemon listens.
-    pub foreground: bool,
-}
-
-/// Why the daemon did not begin, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    #[error("lock {path:?}")]
-    Lock { path: PathBuf, source: io::Error },
-    #[error("serve {path:?}: another launcher does")]
-    Locked { path: PathBuf },
-    #[error("listen at {path:?}")]
-    Listen { path: PathBuf, source: io::Error },
-    #[error("open the log {path:?}")]
-    Log { path: PathBuf, source: io::Error },
-    #[error("join the cgroup of {path:?}")]
-    Cgroup { path: PathBuf, source: io::Error },
-    #[error("put mezzo-init into memory")]
-    Init(#[source] io::Error),
-    #[error("become a daemon")]
-    Daemon(#[source] io::Error),
-    #[error("wait for events")]
-    Events(#[source] io::Error),
-}
-
-/// Runs the launcher until it is told to end, or, in the background, until it listens.
-///
-/// Must be called in a process with one thread.
-pub fn serve(config: ServerConfig) -> Result<(), ServeError> {
-    let lock = lock(&config.socket)?;
-    for path in &config.cgroup_procs {
-        let join = || OpenOptions::new().write(true).open(path)?.write_all(b"0");
-        join().map_err(|source| ServeError::Cgroup { path: path.clone(), source })?;
-    }
-    let log = open_log(&config)?;
-    let init = executable_memfd(protocol::INIT_NAME, INIT).map_err(ServeError::Init)?;
-    let listen = |source| ServeError::Listen { path: config.socket.clone(), source };
-    match std::fs::remove_file(&config.socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(listen(error)),
-        _ => {}
-    }
-    let listener = listen_at(&config.socket).map_err(listen)?;
-
-    let run = move || -> Result<(), ServeError> {
-        settle(log, config.foreground).map_err(ServeError::Daemon)?;
-        let open_files = raise_open_files().map_err(ServeError::Daemon)?;
-        let mut server =
-            Server::new(listener, Surroundings { init, open_files }).map_err(ServeError::Events)?;
-        say(format_args!("listening at {:?}", config.socket));
-        let result = server.run().map_err(ServeError::Events);
-        // Under the lock still: a successor has not bound its own socket there.
-        if let Err(error) = std::fs::remove_file(&config.socket) {
-            say(format_args!("cannot remove {:?}: {error}", config.socket));
-        }
-        drop(lock);
-        result
-    };
-    if config.foreground {
-        return run();
-    }
-    let child = || match run() {
-        Ok(()) => 0,
-        Err(error) => {
-            say(format_args!("ended: cannot {}", Chain(&error)));
-            1
-        }
-    };
-    fork(Namespaces::default(), child).map(|_| ()).map_err(ServeError::Daemon)
-}
-
-/// One launcher per socket. The lock goes with the process, however it ends.
-fn lock(socket: &Path) -> Result<File, ServeError> {
-    let mut path = socket.as_os_str().to_owned();
-    path.push(".lock");
-    let path = PathBuf::from(path);
-    let wrap = |source| ServeError::Lock { path: path.clone(), source };
-    if let Some(directory) = socket.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(wrap)?;
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(wrap)?;
-    // Dropping the file in the process that goes does not unlock it: the daemon has it open, too.
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(ServeError::Locked { path: socket.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(wrap(error)),
-    }
-}
-
-fn open_log(config: &ServerConfig) -> Result<Option<File>, ServeError> {
-    let Some(path) = &config.log else { return Ok(None) };
-    let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o640);
-    let file = options.open(path);
-    file.map(Some).map_err(|source| ServeError::Log { path: path.clone(), source })
-}
-
-/// Leaves the caller's session, directory and files.
-fn settle(log: Option<File>, foreground: bool) -> io::Result<()> {
-    SigSet::all().thread_set_mask()?;
-    chdir("/")?;
-    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    dup2_stdin(&null)?;
-    if !foreground {
-        setsid()?;
-        dup2_stdout(&null)?;
-    }
-    match log {
-        Some(log) => dup2_stderr(&log)?,
-        None if foreground => {}
-        None => dup2_stderr(&null)?,
-    }
-    Ok(())
-}
-
-/// Each container takes a descriptor. Returns the limits as they were, for the containers.
-fn raise_open_files() -> io::Result<(u64, u64)> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok((soft, hard))
-}
-
-/// A line of the log. Nothing depends on it, so it may fail.
-fn say(message: std::fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "mezzo-launcher[{}]: {message}", std::process::id());
-}
-
-/// An error and its causes.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
 /// What an epoll token stands for.
 enum Source {
     Connection(Connection),
@@ -216,6 +64,7 @@ enum Source {
 /// An answer to one request.
 enum Answer {
     Done { pid: i32 },
+    Hello,
     Listing,
     Refused { code: RefusalCode, errno: i32, message: String },
 }
@@ -226,10 +75,17 @@ impl From<(RefusalCode, String)> for Answer {
     }
 }
 
-struct Server {
-    epoll: Epoll,
-    listener: UnixListener,
-    signals: SignalFd,
+/// What a launcher has to itself, in whatever image.
+pub(crate) struct Place {
+    pub socket: PathBuf,
+    /// Held for as long as the launcher lives.
+    pub lock: File,
+    pub listener: UnixListener,
+}
+
+pub(crate) struct Server {
+    place: Place,
+    watch: Watch,
     surroundings: Surroundings,
     sources: BTreeMap<u64, Source>,
     /// Status pipes by container, so that a reaped one is read to its end first.
@@ -240,8 +96,14 @@ struct Server {
     ending: bool,
 }
 
-impl Server {
-    fn new(listener: UnixListener, surroundings: Surroundings) -> io::Result<Server> {
+/// How the kernel tells what there is to do.
+struct Watch {
+    epoll: Epoll,
+    signals: SignalFd,
+}
+
+impl Watch {
+    fn new(listener: BorrowedFd<'_>) -> io::Result<Watch> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut wanted = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
@@ -249,12 +111,18 @@ impl Server {
         }
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&wanted, flags)?;
-        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+        Ok(Watch { epoll, signals })
+    }
+}
+
+impl Server {
+    pub fn new(place: Place, surroundings: Surroundings) -> io::Result<Server> {
+        let watch = Watch::new(place.listener.as_fd())?;
         Ok(Server {
-            epoll,
-            listener,
-            signals,
+            place,
+            watch,
             surroundings,
             sources: BTreeMap::new(),
             launching: BTreeMap::new(),
@@ -265,10 +133,24 @@ impl Server {
         })
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    pub fn socket(&self) -> &Path {
+        &self.place.socket
+    }
+
+    /// Serves until it is told to end.
+    pub fn run(&mut self) -> io::Result<()> {
+        let result = self.attend();
+        // Under the lock still: a successor has not bound its own socket there.
+        if let Err(error) = std::fs::remove_file(&self.place.socket) {
+            say(format_args!("cannot remove {:?}: {error}", self.place.socket));
+        }
+        result
+    }
+
+    fn attend(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS_PER_TURN];
         while !self.ending {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let count = match self.watch.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
@@ -287,7 +169,7 @@ impl Server {
 
     fn accept(&mut self) {
         loop {
-            let socket = match self.listener.accept() {
+            let socket = match self.place.listener.accept() {
                 Ok((stream, _)) => OwnedFd::from(stream),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return say(format_args!("cannot accept a connection: {error}")),
@@ -305,7 +187,7 @@ impl Server {
             }
             let token = self.next_token();
             let interest = EpollEvent::new(EpollFlags::EPOLLIN, token);
-            match self.epoll.add(&socket, interest) {
+            match self.watch.epoll.add(&socket, interest) {
                 Ok(()) => {
                     self.sources.insert(token, Source::Connection(Connection::new(socket)));
                 }
@@ -321,7 +203,7 @@ impl Server {
     }
 
     fn signalled(&mut self) -> io::Result<()> {
-        while let Some(info) = self.signals.read_signal()? {
+        while let Some(info) = self.watch.signals.read_signal()? {
             let signal = i32::try_from(info.ssi_signo).map(Signal::try_from);
             if matches!(signal, Ok(Ok(Signal::SIGTERM | Signal::SIGINT))) {
                 if self.table.live() == 0 {
@@ -331,6 +213,11 @@ impl Server {
                 }
             }
         }
+        self.reap()
+    }
+
+    /// Takes all children that have ended.
+    fn reap(&mut self) -> io::Result<()> {
         while let Some((pid, status)) = reap()? {
             // The pipe may hold what the process said last.
             if let Some(token) = self.table.id_of(pid).and_then(|id| self.launching.remove(&id)) {
@@ -352,13 +239,12 @@ impl Server {
     }
 
     fn ready(&mut self, token: u64, events: EpollFlags) -> io::Result<()> {
-        match self.sources.get_mut(&token) {
+        match self.sources.get(&token) {
             None => {}
             Some(Source::Launching { .. }) => self.read_status(token),
-            Some(Source::Connection(connection)) => {
+            Some(Source::Connection(_)) => {
                 if events.contains(EpollFlags::EPOLLOUT) {
-                    let flushed = connection.flush();
-                    self.after_send(token, flushed);
+                    self.flush(token);
                 }
                 if events.intersects(!EpollFlags::EPOLLOUT) {
                     self.read_requests(token);
@@ -406,12 +292,12 @@ impl Server {
                 }
             };
             let sequence = request.sequence;
-            let answer = self.handle(request, descriptors);
+            let answer = self.handle(token, request, descriptors);
             self.reply(token, sequence, answer);
         }
     }
 
-    fn handle(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
+    fn handle(&mut self, asker: u64, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
         let done = Answer::Done { pid: 0 };
         match request.call {
             None => {
@@ -420,6 +306,8 @@ impl Server {
             }
             Some(Call::Launch(call)) => self.launch(call, descriptors),
             Some(Call::List(_)) => Answer::Listing,
+            Some(Call::Hello(_)) => Answer::Hello,
+            Some(Call::Upgrade(_)) => self.upgrade(asker, request.sequence, descriptors),
             Some(Call::Forget(call)) => {
                 self.table.forget(&call.container).map_or_else(Answer::from, |()| done)
             }
@@ -467,13 +355,17 @@ impl Server {
         };
         let token = self.next_token();
         // Watched before the fork, so that nothing can fail once the process exists.
-        if let Err(errno) = self.epoll.add(&reader, EpollEvent::new(EpollFlags::EPOLLIN, token)) {
+        if let Err(errno) =
+            self.watch.epoll.add(&reader, EpollEvent::new(EpollFlags::EPOLLIN, token))
+        {
             return failed(errno, "watch a pipe".to_owned());
         }
         let child = || child::run(&plan, &self.surroundings, writer.as_fd());
         // The child enters its mount namespace itself, see there.
         let at_birth = Namespaces { mount: false, ..plan.namespaces };
-        let pid = match fork(at_birth, child) {
+        let mut keep = plan.descriptors();
+        keep.extend([self.surroundings.init.as_fd(), writer.as_fd()]);
+        let pid = match fork(at_birth, Keep::Only(&keep), child) {
             Ok(pid) => pid,
             Err(error) => {
                 self.unwatch(reader.as_fd());
@@ -500,6 +392,10 @@ impl Server {
             Answer::Refused { code, errno, message } => {
                 let code = code.into();
                 self.send(token, Body::Refused(Refused { sequence, code, errno, message }));
+            }
+            Answer::Hello => {
+                let pid = Pid::this().as_raw();
+                self.send(token, Body::Hello(Hello { sequence, pid, format: FORMAT }));
             }
             Answer::Listing => {
                 let records: Vec<Record> = self.table.containers().map(Record::from).collect();
@@ -537,6 +433,12 @@ impl Server {
         self.after_send(token, sent);
     }
 
+    fn flush(&mut self, token: u64) {
+        let Some(Source::Connection(connection)) = self.sources.get_mut(&token) else { return };
+        let flushed = connection.flush();
+        self.after_send(token, flushed);
+    }
+
     /// Drops a client that is lost, and otherwise watches for room while something waits.
     fn after_send(&mut self, token: u64, sent: Result<(), Lost>) {
         if let Err(Lost(reason)) = sent {
@@ -547,7 +449,7 @@ impl Server {
         let writable =
             if connection.is_waiting() { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let mut interest = EpollEvent::new(EpollFlags::EPOLLIN | writable, token);
-        if let Err(errno) = self.epoll.modify(connection, &mut interest) {
+        if let Err(errno) = self.watch.epoll.modify(connection, &mut interest) {
             say(format_args!("closed a connection: cannot watch it: {errno}"));
             self.close(token);
         }
@@ -561,10 +463,10 @@ impl Server {
         }
     }
 
-    /// Closing alone does not do: until its exec a forked child holds copies, and epoll goes by the
+    /// Closing alone does not do: a child that has just been forked holds copies, and epoll goes by the
     /// open file.
     fn unwatch(&self, fd: BorrowedFd<'_>) {
-        if let Err(errno) = self.epoll.delete(fd) {
+        if let Err(errno) = self.watch.epoll.delete(fd) {
             say(format_args!("cannot stop watching a descriptor: {errno}"));
         }
     }

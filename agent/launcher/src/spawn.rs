@@ -6,6 +6,11 @@ use std::process::{Command, Stdio};
 
 use crate::client::{ClientError, LauncherClient};
 use crate::container::Event;
+use crate::socket::connect_to;
+
+/// Another agent may start one at the same moment, and a child of one that was just killed may hold its lock
+/// for an instant.
+const SPAWN_ATTEMPTS: u32 = 3;
 
 /// Where a launcher is, or is to be.
 #[derive(Clone, Debug)]
@@ -40,15 +45,21 @@ impl Launcher {
         &self,
         on_event: impl FnMut(Event) + Send + 'static,
     ) -> Result<(LauncherClient, bool), SpawnError> {
-        let spawned = match crate::socket::connect_to(&self.socket) {
-            Ok(_) => false,
-            Err(_) => {
-                self.spawn()?;
-                true
+        let connect = |source| {
+            SpawnError::Connect(ClientError::Connect { path: self.socket.clone(), source })
+        };
+        let mut attempts = 1..=SPAWN_ATTEMPTS;
+        let (socket, spawned) = loop {
+            if let Ok(socket) = connect_to(&self.socket) {
+                break (socket, false);
+            }
+            match self.spawn() {
+                Ok(()) => break (connect_to(&self.socket).map_err(connect)?, true),
+                Err(error) if attempts.next() == Some(SPAWN_ATTEMPTS) => return Err(error),
+                Err(_) => {}
             }
         };
-        let client =
-            LauncherClient::connect(&self.socket, on_event).map_err(SpawnError::Connect)?;
+        let client = LauncherClient::over(socket, on_event).map_err(connect)?;
         Ok((client, spawned))
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::container::{Container, ContainerState};
 use crate::exit_file::read_exit_file;
@@ -137,6 +137,41 @@ impl Table {
 
     pub fn live(&self) -> usize {
         self.by_pid.len()
+    }
+
+    /// Live containers with their exit files and what their status pipes said of a failed launch.
+    pub fn live_containers(
+        &self,
+    ) -> impl Iterator<Item = (&Container, BorrowedFd<'_>, Option<Failure>)> {
+        self.entries.values().filter_map(|entry| {
+            let live = entry.live.as_ref()?;
+            Some((&entry.container, live.exit_file.as_fd(), live.failure))
+        })
+    }
+
+    /// Ended containers, oldest ending first.
+    pub fn ended_containers(&self) -> impl Iterator<Item = &Container> {
+        self.by_end.values().filter_map(|id| Some(&self.entries.get(id)?.container))
+    }
+
+    /// Takes a live container over from another table.
+    pub fn restore_live(
+        &mut self,
+        container: Container,
+        exit_file: OwnedFd,
+        failure: Option<Failure>,
+    ) {
+        let live = Some(Live { exit_file: exit_file.into(), failure });
+        self.by_pid.insert(container.pid, container.id.clone());
+        self.entries.insert(container.id.clone(), Entry { container, live, ended: 0 });
+    }
+
+    /// Takes an ended container over from another table, younger than all so far.
+    pub fn restore_ended(&mut self, container: Container) {
+        self.ends += 1;
+        self.by_end.insert(self.ends, container.id.clone());
+        let id = container.id.clone();
+        self.entries.insert(id, Entry { container, live: None, ended: self.ends });
     }
 
     pub fn containers(&self) -> impl Iterator<Item = &Container> {

@@ -17,7 +17,7 @@ pub struct Request {
     /// Chosen by the client; the reply carries it.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
-    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub call: Option<Call>,
 }
 
@@ -35,6 +35,11 @@ pub enum Call {
     Kill(ContainerCall),
     #[prost(message, tag = "7")]
     Shutdown(Empty),
+    #[prost(message, tag = "8")]
+    Hello(Empty),
+    /// The new program comes as the one descriptor; it answers in the old one's place.
+    #[prost(message, tag = "9")]
+    Upgrade(Empty),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -81,7 +86,7 @@ pub struct ContainerCall {
 /// What the launcher sends: replies to the one who asked, events to everybody.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Notice {
-    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "Body", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub body: Option<Body>,
 }
 
@@ -99,6 +104,8 @@ pub enum Body {
     LaunchFailed(Record),
     #[prost(message, tag = "6")]
     Exited(Record),
+    #[prost(message, tag = "7")]
+    Hello(Hello),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -108,6 +115,18 @@ pub struct Done {
     /// Of `Launch`: the pid of the container's first process; else 0.
     #[prost(int32, tag = "2")]
     pub pid: i32,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Hello {
+    #[prost(uint64, tag = "1")]
+    pub sequence: u64,
+    #[prost(int32, tag = "2")]
+    pub pid: i32,
+    /// Of the state that it would leave for a successor.
+    #[prost(uint32, tag = "3")]
+    pub format: u32,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

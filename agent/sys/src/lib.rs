@@ -1,7 +1,8 @@
 //! System calls that nix does not offer safely, each behind a safe function.
 //!
-//! - [`fork`], [`Namespaces`]: fork of a single-threaded process into new namespaces;
+//! - [`fork`], [`Namespaces`], [`Keep`]: fork of a single-threaded process into new namespaces;
 //! - [`execute`]: exec of an open file with an exact set of descriptors, all others closed;
+//! - [`inherited_descriptors`]: what the program before the exec left open;
 //! - [`default_signals`], [`ignore_signal`]: signal dispositions;
 //! - [`reap`]: ended children with their raw wait status;
 //! - [`PidFd`], [`start_time`], [`boot_id`]: naming a process so that a reused pid is not mistaken for it;
@@ -13,6 +14,7 @@
 
 mod exec;
 mod fork;
+mod inherited;
 mod memfd;
 mod packet;
 mod pidfd;
@@ -20,7 +22,8 @@ mod process;
 mod signals;
 
 pub use exec::execute;
-pub use fork::{Namespaces, fork};
+pub use fork::{Keep, Namespaces, fork};
+pub use inherited::inherited_descriptors;
 pub use memfd::{executable_memfd, sealed_memfd};
 pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
 pub use pidfd::PidFd;

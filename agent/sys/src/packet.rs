@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn bytes_and_descriptors_arrive_together() {
         let (left, right) = pair();
-        let (reader, writer) = nix::unistd::pipe().expect("pipe");
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("pipe");
         send_packet(left.as_fd(), b"hello", &[reader.as_fd(), writer.as_fd()], true).expect("send");
         drop((reader, writer));
         let mut buffer = [0; 64];

@@ -3,6 +3,7 @@
 //! - `endings`: exits, signals, failed launches, orphans;
 //! - `isolation`: namespaces, ids, descriptors, cgroups, limits;
 //! - `survival`: agent and launcher die, connections misbehave;
+//! - `upgrade`: other builds take over in place;
 //! - `economy`: many launches, leaks, memory.
 
 mod economy;
@@ -10,3 +11,4 @@ mod endings;
 mod fixture;
 mod isolation;
 mod survival;
+mod upgrade;
