@@ -24,6 +24,8 @@ pub(crate) struct Surroundings {
     pub init: OwnedFd,
     /// Soft and hard limit of open files that the launcher itself was started with.
     pub open_files: (rlim_t, rlim_t),
+    /// The launcher is spared when memory runs out, which its containers must not be.
+    pub spared: bool,
 }
 
 /// Runs in the forked child, never returns. Failures go to `status`.
@@ -77,6 +79,13 @@ fn prepare(plan: &Plan, surroundings: &Surroundings) -> Result<(), Failure> {
         // Mounts of the host still arrive here, none goes back.
         let flags = MsFlags::MS_REC | MsFlags::MS_SLAVE;
         mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).map_err(at(Step::Mounts))?;
+    }
+    if surroundings.spared {
+        let path = "/proc/self/oom_score_adj";
+        std::fs::write(path, "0").map_err(|error| {
+            let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+            Failure::new(Step::OomScore, errno)
+        })?;
     }
     if plan.namespaces.pid {
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

@@ -96,8 +96,8 @@ pub fn serve(config: ServerConfig) -> Result<(), ServeError> {
         settle(log, foreground).map_err(ServeError::Daemon)?;
         let open_files = raise_open_files().map_err(ServeError::Daemon)?;
         let place = Place { socket: config.socket, lock, listener };
-        let mut server =
-            Server::new(place, Surroundings { init, open_files }).map_err(ServeError::Events)?;
+        let mut server = Server::new(place, Surroundings { init, open_files, spared: is_spared() })
+            .map_err(ServeError::Events)?;
         say(format_args!("listening at {:?}", server.socket()));
         server.run().map_err(ServeError::Events)
     };
@@ -150,6 +150,12 @@ pub fn resume(config: ResumeConfig) -> Result<(), ServeError> {
 
 fn init() -> Result<std::os::fd::OwnedFd, ServeError> {
     executable_memfd(protocol::INIT_NAME, INIT).map_err(ServeError::Init)
+}
+
+/// Whether the kernel kills this process later than others when memory runs out.
+pub(crate) fn is_spared() -> bool {
+    let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+    score.trim().parse().is_ok_and(|score: i32| score < 0)
 }
 
 /// A program that was executed by descriptor has that descriptor's number as its name.

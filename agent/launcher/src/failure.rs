@@ -33,12 +33,14 @@ pub enum Step {
     Uid = 11,
     /// Executing `mezzo-init`, or `mezzo-init` itself before it ran the command.
     Init = 12,
+    /// Giving up the launcher's protection from the kernel's memory killer.
+    OomScore = 13,
     /// Executing the command.
     Exec = protocol::STEP_EXEC,
 }
 
 impl Step {
-    const ALL: [Step; 13] = [
+    const ALL: [Step; 14] = [
         Step::Fork,
         Step::Session,
         Step::Cgroup,
@@ -51,6 +53,7 @@ impl Step {
         Step::Gid,
         Step::Uid,
         Step::Init,
+        Step::OomScore,
         Step::Exec,
     ];
 
@@ -94,6 +97,7 @@ impl fmt::Display for Failure {
             Step::Gid => f.write_str("set the group id"),
             Step::Uid => f.write_str("set the user id"),
             Step::Init => f.write_str("start mezzo-init"),
+            Step::OomScore => f.write_str("set the score of the memory killer"),
             Step::Exec => f.write_str("execute the command"),
         }?;
         match self.status {

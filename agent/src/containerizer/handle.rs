@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mezzo_agent_launcher::ClientError;
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId};
 use tokio::sync::{Semaphore, mpsc};
@@ -317,16 +316,12 @@ impl Containerizer {
     /// The launcher refuses to end while containers run; then they and it go on.
     pub async fn stop_for_good(&self) {
         let shared = Arc::clone(&self.shared);
-        let ended = task::spawn_blocking(move || match shared.link.existing() {
-            Some(client) => client.shutdown(),
-            None => Ok(()),
-        });
-        let ended = match ended.await {
-            Ok(Err(e @ ClientError::Refused { .. })) => {
+        let ended = task::spawn_blocking(move || shared.link.shut_down()).await;
+        let ended = match ended {
+            Ok(Err(e)) => {
                 tracing::warn!(error = chain(&e), "the launcher goes on");
                 false
             }
-            // A connection that breaks now is what an end of the launcher looks like.
             _ => true,
         };
         self.stop().await;

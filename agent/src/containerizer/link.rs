@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mezzo_agent_launcher::{Event, Launcher, LauncherClient, SpawnError};
+use mezzo_agent_launcher::{ClientError, Event, Launcher, LauncherClient, SpawnError, Upgrade};
 use mezzo_types::ContainerId;
 use tokio::sync::mpsc;
 
+use super::report::chain;
 use super::run::Order;
 
 /// Where the orders of each container go. Unbounded channels: a container gets two events from the launcher in its life, and orders
@@ -117,7 +118,8 @@ impl LauncherLink {
         LauncherLink { launcher, routes, current: Mutex::new(None) }
     }
 
-    /// The connection, made anew, with a new launcher if need be, when there is none. Blocks for milliseconds then.
+    /// The connection, made anew, with a new launcher if need be, when there is none. A launcher of another build is upgraded in
+    /// place. Blocks for milliseconds then.
     pub(super) fn client(&self) -> Result<Arc<LauncherClient>, SpawnError> {
         let mut current = lock(&self.current);
         if let Some(connection) = &*current
@@ -126,13 +128,22 @@ impl LauncherLink {
             return Ok(Arc::clone(&connection.client));
         }
         *current = None;
+        let mut connection = self.connect()?;
+        if let Some(connected) = self.upgrade(&connection.client) {
+            connection = connected?;
+        }
+        let client = Arc::clone(&connection.client);
+        *current = Some(connection);
+        Ok(client)
+    }
+
+    fn connect(&self) -> Result<Connection, SpawnError> {
         let alive = Arc::new(AtomicBool::new(true));
         let on_event = {
             let (alive, routes) = (Arc::clone(&alive), self.routes.clone());
             move |event| {
-                if event == Event::Disconnected {
-                    // Before the containers hear of it: none of them may use this connection again.
-                    alive.store(false, Ordering::Release);
+                // Before the containers hear of it: none of them may use this connection again.
+                if event == Event::Disconnected && alive.swap(false, Ordering::AcqRel) {
                     tracing::warn!("the connection to the launcher is gone");
                 }
                 routes.deliver(event);
@@ -140,9 +151,32 @@ impl LauncherLink {
         };
         let (client, spawned) = self.launcher.connect_or_spawn(on_event)?;
         tracing::info!(spawned, socket = %self.launcher.socket.display(), "connected to the launcher");
-        let client = Arc::new(client);
-        *current = Some(Connection { client: Arc::clone(&client), alive });
-        Ok(client)
+        Ok(Connection { client: Arc::new(client), alive })
+    }
+
+    /// Has the launcher be of the build that lies beside the agent. Where it dies of that, there is a connection to a new one.
+    fn upgrade(&self, client: &LauncherClient) -> Option<Result<Connection, SpawnError>> {
+        match self.launcher.upgrade(client) {
+            Ok(Upgrade::Current) => None,
+            Ok(Upgrade::Done) => {
+                tracing::info!(program = %self.launcher.program.display(), "upgraded the launcher in place");
+                None
+            }
+            Err(e) if e.is_disconnected() => {
+                tracing::warn!(
+                    error = chain(&e),
+                    "the launcher ended while it was upgraded; its containers go on"
+                );
+                Some(self.connect())
+            }
+            Err(e) => {
+                tracing::warn!(
+                    error = chain(&e),
+                    "the launcher was not upgraded; the one that runs goes on"
+                );
+                None
+            }
+        }
     }
 
     /// The connection if there is one; makes none.
@@ -150,6 +184,24 @@ impl LauncherLink {
         let current = lock(&self.current);
         let connection = current.as_ref()?;
         connection.alive.load(Ordering::Acquire).then(|| Arc::clone(&connection.client))
+    }
+
+    /// Has the launcher end, if there is one. It refuses while containers run, and goes on.
+    pub(super) fn shut_down(&self) -> Result<(), ClientError> {
+        let current = lock(&self.current);
+        let Some(connection) = &*current else { return Ok(()) };
+        // That the connection breaks is what is asked for.
+        if !connection.alive.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        match connection.client.shutdown() {
+            Err(e @ ClientError::Refused { .. }) => {
+                connection.alive.store(true, Ordering::Release);
+                Err(e)
+            }
+            // A connection that breaks now is what an end of the launcher looks like.
+            _ => Ok(()),
+        }
     }
 
     /// Gives the connection up; the launcher goes on.

@@ -101,7 +101,15 @@ impl Fixture {
     }
 
     async fn start(home: &Path, root: &str) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
-        let mut config = ContainerizerConfig::new(home.join("work"), home.join("run"), launcher());
+        Self::start_with(home, root, launcher()).await
+    }
+
+    async fn start_with(
+        home: &Path,
+        root: &str,
+        launcher: PathBuf,
+    ) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
+        let mut config = ContainerizerConfig::new(home.join("work"), home.join("run"), launcher);
         config.cgroups_root = root.to_owned();
         config.agent_endpoint = "127.0.0.1:5051".to_owned();
         let (sender, events) = mpsc::channel(16);
@@ -111,12 +119,20 @@ impl Fixture {
 
     /// The agent dies (as far as containers can tell) and starts again with these records.
     async fn restart(
+        self,
+        records: Vec<ContainerRecord>,
+    ) -> (Self, BTreeMap<ContainerId, Observed>) {
+        self.restart_with(records, launcher()).await
+    }
+
+    async fn restart_with(
         mut self,
         records: Vec<ContainerRecord>,
+        launcher: PathBuf,
     ) -> (Self, BTreeMap<ContainerId, Observed>) {
         self.containers.stop().await;
         drop(self.containers);
-        let (containers, events) = Self::start(self.home.path(), &self.root).await;
+        let (containers, events) = Self::start_with(self.home.path(), &self.root, launcher).await;
         let observed = containers.recover(records).await.expect("recover");
         self = Fixture { containers, events, home: self.home, root: self.root };
         (self, observed)
@@ -474,6 +490,47 @@ async fn containers_outlive_the_launcher() {
     assert_eq!(endings["new"], Ending::Status(5 << 8));
     assert_eq!(endings["old"], Ending::Status(4 << 8));
     for id in ["old", "new"] {
+        f.containers.destroy(&id.into());
+        f.destroyed(id).await;
+    }
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_agent_brings_its_build_of_the_launcher() {
+    let mut f = Fixture::new().await;
+    let mut records = Vec::new();
+    for id in ["stays", "ends"] {
+        f.containers.launch(spec(id, "while ! [ -e go ]; do sleep 0.05; done; exit 8"));
+        let (pid, ticks) = f.started().await;
+        records.push(f.record(id, pid, ticks));
+    }
+    let pids = launcher_pids(&f.root);
+    let [pid] = pids.as_slice() else { panic!("one launcher: {pids:?}") };
+    // Made by another process: what this one has open for writing cannot be executed.
+    let next = f.home.path().join("mezzo-launcher");
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cp \"$1\" \"$2\" && printf later >>\"$2\"", "sh"]);
+    assert!(shell.arg(launcher()).arg(&next).status().expect("sh").success());
+
+    f.containers.stop().await;
+    fs::write(f.sandbox("ends").join("go"), "").expect("go");
+    let (mut f, observed) = f.restart_with(records, next.clone()).await;
+    assert_eq!(launcher_pids(&f.root), [*pid], "the same process");
+    let image = fs::read(format!("/proc/{pid}/exe")).expect("image");
+    assert!(image == fs::read(&next).expect("program"), "another program");
+    assert!(matches!(observed[&ContainerId::from("stays")], Observed::Running { .. }));
+    match observed[&ContainerId::from("ends")] {
+        Observed::Running { .. } => assert_eq!(f.exited().await, Ending::Status(8 << 8)),
+        Observed::Ended { ending, .. } => assert_eq!(ending, Ending::Status(8 << 8)),
+        Observed::NotStarted => panic!("it ran"),
+    }
+    f.containers.launch(spec("new", "exit 5"));
+    f.started().await;
+    assert_eq!(f.exited().await, Ending::Status(5 << 8));
+    fs::write(f.sandbox("stays").join("go"), "").expect("go");
+    assert_eq!(f.exited().await, Ending::Status(8 << 8));
+    for id in ["stays", "ends", "new"] {
         f.containers.destroy(&id.into());
         f.destroyed(id).await;
     }

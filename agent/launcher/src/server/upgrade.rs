@@ -24,6 +24,7 @@ use super::{Answer, FIRST_SOURCE, Place, Server, Source, Surroundings, Watch, fa
 use crate::channel::PACKET_BUFFER;
 use crate::connection::Connection;
 use crate::container::{Container, ContainerState, container_of, failure_of};
+use crate::daemon::is_spared;
 use crate::log::say;
 use crate::state::{Envelope, FORMAT, LiveContainer, Peer, State, formats_line, parse_formats};
 use crate::table::Table;
@@ -248,7 +249,7 @@ impl Server {
         let mut server = Server {
             place,
             watch,
-            surroundings: Surroundings { init, open_files },
+            surroundings: Surroundings { init, open_files, spared: is_spared() },
             sources,
             launching,
             next_source: tokens.start,
