@@ -9,6 +9,7 @@ use mezzo_agent_core::{
     Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
 };
 use mezzo_store::{Batch, WriteError};
+use mezzo_telemetry::Heartbeat;
 use mezzo_types::{ContainerId, Position};
 use tokio::sync::{mpsc, watch};
 
@@ -104,6 +105,7 @@ impl Agent {
     pub(crate) async fn run(
         self,
         mut inbox: Inbox,
+        mut heartbeat: Heartbeat,
         shutdown: impl Future<Output = Shutdown>,
     ) -> Result<Outcome, LoopError> {
         let (synced, mut syncs) = watch::channel(Synced::default());
@@ -139,6 +141,7 @@ impl Agent {
                     let now = running.agent.clock.now();
                     running.agent.core.handle_timeout(now);
                 }
+                () = heartbeat.due() => {}
                 // Polled no more once it resolved.
                 order = &mut shutdown, if !asked => {
                     asked = true;

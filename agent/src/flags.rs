@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mezzo_proto::v1;
 
@@ -74,6 +75,10 @@ pub struct Flags {
     #[arg(long, alias = "pids_limit", env = "MEZZO_PIDS_LIMIT", default_value_t = DEFAULT_PIDS_LIMIT)]
     pub pids_limit: u64,
 
+    /// How long an agent that leaves waits until its tasks' endings are acknowledged, such as 5secs.
+    #[arg(long, alias = "leave_timeout", env = "MEZZO_LEAVE_TIMEOUT", default_value = "5secs", value_parser = duration)]
+    pub leave_timeout: Duration,
+
     /// The `mezzo-launcher` program [default: the one beside this program]
     #[arg(long, env = "MEZZO_LAUNCHER")]
     pub launcher: Option<PathBuf>,
@@ -81,6 +86,10 @@ pub struct Flags {
     /// Listen on other addresses than loopback although callers are not authenticated.
     #[arg(long, env = "MEZZO_INSECURE")]
     pub insecure: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    mezzo_types::parse_duration(text).map_err(|error| error.to_string())
 }
 
 impl Flags {
@@ -100,6 +109,7 @@ impl Flags {
             ("cgroups_root", Some(self.cgroups_root.clone())),
             ("cgroups_enable_cfs", Some(self.cgroups_enable_cfs.to_string())),
             ("pids_limit", Some(self.pids_limit.to_string())),
+            ("leave_timeout", Some(mezzo_types::format_duration(self.leave_timeout))),
             ("launcher", self.launcher.as_ref().map(|path| path.display().to_string())),
             ("insecure", Some(self.insecure.to_string())),
         ];

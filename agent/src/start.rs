@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Checkpoint, Config, Core, RecoverError};
 use mezzo_proto::v1;
-use mezzo_telemetry::Metrics;
+use mezzo_telemetry::{Heartbeat, Metrics};
 use mezzo_types::{Attributes, IdSource, ParseAttributesError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -90,20 +90,21 @@ impl From<LoopError> for AgentError {
     }
 }
 
-/// Runs an agent until `shutdown` resolves (and, to leave, until it has left). `ready` gets the address it
+/// Runs an agent until `shutdown` resolves (and, to leave, until it has left). `heartbeat` is given by its main loop. `ready` gets the address it
 /// serves on as soon as it serves; it may not be registered with a master yet.
 ///
 /// # Errors
 /// See [`AgentError`]; each is one sentence with the next step, sources below it.
 pub async fn run(
     flags: Flags,
+    heartbeat: Heartbeat,
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = Shutdown>,
 ) -> Result<(), AgentError> {
     let ground = Ground::lay(&flags).await?;
     let contained = ground.contain(&flags).await?;
     let recovered = contained.recover(&flags)?;
-    recovered.serve(&flags, ready, shutdown).await
+    recovered.serve(&flags, heartbeat, ready, shutdown).await
 }
 
 /// Everything that can be had without touching a container.
@@ -204,7 +205,8 @@ impl Contained {
         let mut seed = seed().map_err(AgentError::Seed)?;
         let ip = reachable_ip(flags.ip).to_string();
         let version = env!("CARGO_PKG_VERSION");
-        let config = Config::new(ground.info.clone(), version, containers.boot_id(), &ip);
+        let mut config = Config::new(ground.info.clone(), version, containers.boot_id(), &ip);
+        config.farewell = flags.leave_timeout;
         let checkpoint = std::mem::take(&mut ground.checkpoint);
         let tasks = checkpoint.tasks.len();
         let ids = [seed.next_u64(), seed.next_u64()];
@@ -229,6 +231,7 @@ impl Recovered {
     async fn serve(
         self,
         flags: &Flags,
+        heartbeat: Heartbeat,
         ready: impl FnOnce(SocketAddr),
         shutdown: impl Future<Output = Shutdown>,
     ) -> Result<(), AgentError> {
@@ -247,7 +250,7 @@ impl Recovered {
         let linking = tokio::spawn(link::keep(master, link_events, seed));
         let agent =
             Agent { core, clock, records, containers: containers.clone(), view, statistics };
-        let running = agent.run(Inbox { links, containers: events }, shutdown);
+        let running = agent.run(Inbox { links, containers: events }, heartbeat, shutdown);
         tracing::info!(%address, master = flags.master, "serving");
         ready(address);
         // Whatever ends first decides; nothing is polled again afterwards.

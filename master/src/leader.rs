@@ -11,6 +11,7 @@ use mezzo_master_core::{
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::storage::v1::CommandBatch;
 use mezzo_proto::v1::scheduler::{Event, event};
+use mezzo_telemetry::Heartbeat;
 use mezzo_types::Position;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -93,17 +94,19 @@ impl<L: Log> Leader<L> {
     pub(crate) async fn run(
         mut self,
         mut committed: mpsc::Receiver<()>,
+        mut heartbeat: Heartbeat,
         mut stop: watch::Receiver<bool>,
     ) -> anyhow::Result<()> {
         self.settle()?;
         loop {
             let timeout = self.core.poll_timeout();
             let sleep = tokio::time::sleep_until(self.clock.instant(timeout.unwrap_or(u64::MAX)));
-            // Biased: commits first, as they set messages free; then inputs; timers last, since a
+            // Biased: the sign of life first, for it is rare; commits next, as they set messages free; then inputs; timers last, since a
             // late timer is harmless. All arms are cancel-safe: `recv`, `changed` and `sleep_until`
             // lose nothing when another arm wins.
             tokio::select! {
                 biased;
+                () = heartbeat.due() => {}
                 entry = committed.recv() => {
                     if entry.is_none() {
                         anyhow::bail!("the replicated log stopped");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
 use mezzo_master_core::{Config, Master};
 use mezzo_proto::v1;
-use mezzo_telemetry::Metrics;
+use mezzo_telemetry::{Heartbeat, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -57,13 +57,14 @@ pub enum MasterError {
     Serve(#[source] std::io::Error),
 }
 
-/// Runs a master until `shutdown` resolves. `ready` gets the address it serves on once it leads and
+/// Runs a master until `shutdown` resolves. `heartbeat` is given by its main loop. `ready` gets the address it serves on once it leads and
 /// listens.
 ///
 /// # Errors
 /// See [`MasterError`]; each is one sentence with the next step, sources below it.
 pub async fn run(
     flags: Flags,
+    heartbeat: Heartbeat,
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), MasterError> {
@@ -111,7 +112,7 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (log, committed): (ReplicatedLog, mpsc::Receiver<()>) = log.split();
     let leader = Leader::new(core, clock, log, view, statistics, inbox);
-    let mut leading = tokio::spawn(leader.run(committed, stopped));
+    let mut leading = tokio::spawn(leader.run(committed, heartbeat, stopped));
     let serving = serve(listener, router, stop.subscribe());
     tokio::pin!(serving);
     tracing::info!(%address, term = recovered.term, "leading and serving");

@@ -8,6 +8,9 @@ use mezzo_status_updates::Backoff;
 /// Time between SIGTERM and SIGKILL where neither kill nor task says otherwise (Mesos' value).
 pub const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(3);
 
+/// Time for the last acknowledgements where nobody says otherwise.
+pub const DEFAULT_FAREWELL: Duration = Duration::from_secs(5);
+
 /// The agent as its flags and its host describe it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,6 +23,8 @@ pub struct Config {
     /// Address under which the tasks' ports are reached; goes into every status.
     pub ip: String,
     pub kill_grace: Duration,
+    /// How long an agent that leaves waits for the acknowledgements of its tasks' endings.
+    pub farewell: Duration,
     pub backoff: Backoff,
 }
 
@@ -31,6 +36,7 @@ impl Config {
             boot_id: boot_id.to_owned(),
             ip: ip.to_owned(),
             kill_grace: DEFAULT_KILL_GRACE,
+            farewell: DEFAULT_FAREWELL,
             backoff: Backoff::default(),
         }
     }

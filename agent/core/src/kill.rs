@@ -19,9 +19,6 @@ use crate::timers::Timer;
 
 pub(crate) const SIGTERM: i32 = 15;
 
-/// How long an agent that leaves waits for the acknowledgements of its tasks' endings.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
-
 impl Core {
     pub(crate) fn kill_task(&mut self, now: Now, order: KillTask) {
         let key =
@@ -186,7 +183,7 @@ impl Core {
         let registered = self.link.as_ref().is_some_and(|link| link.registered.is_some());
         if !self.tasks.is_empty() && registered {
             if leaving.farewell_due_ns.is_none() {
-                let due = now.plus(FAREWELL);
+                let due = now.plus(self.config.farewell);
                 leaving.farewell_due_ns = Some(due);
                 self.timers.set(due, Timer::Farewell);
             }

@@ -1,7 +1,7 @@
 //! `mezzo agent`.
 
 use mezzo_agent::Shutdown;
-use mezzo_telemetry::init_logging;
+use mezzo_telemetry::{ServiceManager, init_logging};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::Failure;
@@ -14,7 +14,9 @@ When the agent serves, one line is printed on stdout: `ready HOST:PORT`. The log
 
 Tasks outlive their agent: after Ctrl-C or SIGTERM they run on, and an agent started again in the \
 same work directory takes them over. SIGUSR1 makes the agent leave for good: it ends its tasks, \
-tells the master and exits.")]
+tells the master and exits.
+
+Under a service manager (sd_notify) the agent says when it serves, and shows signs of life.")]
 pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) agent: mezzo_agent::Flags,
@@ -28,19 +30,25 @@ pub(crate) struct Flags {
 /// Serves until it is interrupted or told to leave.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     init_logging(flags.log_level.as_deref()).map_err(|error| Failure::of(&error))?;
+    let manager = ServiceManager::from_environment().map_err(|error| Failure::of(&error))?;
     let mut interrupts = Interrupts::listen()?;
     let mut leave = signal(SignalKind::user_defined1())
         .map_err(|error| Failure::from_error("could not handle signals", &error))?;
+    let (heartbeat, at_end) = (manager.heartbeat(), manager.clone());
     let shutdown = async move {
         // Both arms are cancel-safe; only the first signal counts.
-        tokio::select! {
+        let order = tokio::select! {
             _ = interrupts.next() => Shutdown::Stop,
             _ = leave.recv() => Shutdown::Leave,
-        }
+        };
+        at_end.stopping();
+        order
     };
     let ready = |address| {
+        manager.ready(&format!("serving at {address}"));
         // Whoever started the agent may not care to read it.
         let _ = print_text(&format!("ready {address}\n"));
     };
-    mezzo_agent::run(flags.agent, ready, shutdown).await.map_err(|error| Failure::of(&error))
+    let running = mezzo_agent::run(flags.agent, heartbeat, ready, shutdown);
+    running.await.map_err(|error| Failure::of(&error))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use mezzo_agent::Shutdown;
-use mezzo_telemetry::init_logging;
+use mezzo_telemetry::{Heartbeat, init_logging};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -76,14 +76,18 @@ pub(crate) async fn run(flags: DevFlags) -> Result<(), Failure> {
             // Without its sender nobody cares any more, which is an order, too.
             let _: Result<(), _> = stop.await;
         };
-        mezzo_master::run(master_flags, ready, stop).await.map_err(|error| Failure::of(&error))
+        mezzo_master::run(master_flags, Heartbeat::default(), ready, stop)
+            .await
+            .map_err(|error| Failure::of(&error))
     });
     let master_address = master.ready().await?;
 
     let agent_flags = agent_flags(&flags, &directory, master_address)?;
     let mut agent = Daemon::start(|ready, stop| async move {
         let stop = async { stop.await.unwrap_or(Shutdown::Stop) };
-        mezzo_agent::run(agent_flags, ready, stop).await.map_err(|error| Failure::of(&error))
+        mezzo_agent::run(agent_flags, Heartbeat::default(), ready, stop)
+            .await
+            .map_err(|error| Failure::of(&error))
     });
     let started = tokio::select! {
         // Both arms are cancel-safe: nothing is taken before it is there.
@@ -229,6 +233,8 @@ fn agent_flags(
         format!("--port={}", flags.agent_port).into(),
         option("--work-dir=", &directory.join("agent")),
         option("--runtime-dir=", &directory.join("run")),
+        // Detached tasks have nobody left who would acknowledge their endings.
+        "--leave-timeout=500ms".into(),
         format!("--cgroups-root={}", cgroups_root(directory)).into(),
     ];
     if let Some(resources) = &flags.resources {

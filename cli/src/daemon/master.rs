@@ -1,6 +1,6 @@
 //! `mezzo master`.
 
-use mezzo_telemetry::init_logging;
+use mezzo_telemetry::{ServiceManager, init_logging};
 
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
@@ -8,7 +8,9 @@ use crate::output::print_text;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-When the master serves, one line is printed on stdout: `ready HOST:PORT`. The log goes to stderr.")]
+When the master serves, one line is printed on stdout: `ready HOST:PORT`. The log goes to stderr.
+
+Under a service manager (sd_notify) the master says when it serves, and shows signs of life.")]
 pub(crate) struct Flags {
     #[command(flatten)]
     master: mezzo_master::Flags,
@@ -22,13 +24,18 @@ pub(crate) struct Flags {
 /// Serves until it is interrupted.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
     init_logging(flags.log_level.as_deref()).map_err(|error| Failure::of(&error))?;
+    let manager = ServiceManager::from_environment().map_err(|error| Failure::of(&error))?;
     let mut interrupts = Interrupts::listen()?;
+    let (heartbeat, at_end) = (manager.heartbeat(), manager.clone());
     let shutdown = async move {
         interrupts.next().await;
+        at_end.stopping();
     };
     let ready = |address| {
+        manager.ready(&format!("serving at {address}"));
         // Whoever started the master may not care to read it.
         let _ = print_text(&format!("ready {address}\n"));
     };
-    mezzo_master::run(flags.master, ready, shutdown).await.map_err(|error| Failure::of(&error))
+    let running = mezzo_master::run(flags.master, heartbeat, ready, shutdown);
+    running.await.map_err(|error| Failure::of(&error))
 }
