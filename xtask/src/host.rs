@@ -41,10 +41,24 @@ const TO_TEST: &[Need] = &[
         present: || succeeds("python3", &["-c", "import venv, ensurepip"]),
     },
     Need {
+        package: "systemd",
+        reason: "starts the packaged daemons, in a container of its own",
+        present: || Path::new("/lib/systemd/systemd").exists() && on_path("systemd-analyze"),
+    },
+    Need {
         package: "python3-dev",
         reason: "compiles a dependency of pymesos",
         present: || succeeds("python3", &["-c", PYTHON_HEADER]),
     },
+];
+
+const TO_PACKAGE: &[Need] = &[
+    Need {
+        package: "dpkg-dev",
+        reason: "says which packages the binaries' libraries are in",
+        present: || on_path("dpkg-shlibdeps"),
+    },
+    Need { package: "binutils", reason: "strips the binaries", present: || on_path("strip") },
 ];
 
 /// Fails where Python's C header is missing.
@@ -59,13 +73,23 @@ pub fn prepare_to_build() -> Result<()> {
     prepare(TO_BUILD)
 }
 
-/// Installs what building and testing need.
+/// Installs what building, packaging and testing need.
 ///
 /// # Errors
 /// As [`prepare_to_build`].
 pub fn prepare_to_test() -> Result<()> {
     prepare(TO_BUILD)?;
+    prepare(TO_PACKAGE)?;
     prepare(TO_TEST)
+}
+
+/// Installs what building and packaging need.
+///
+/// # Errors
+/// As [`prepare_to_build`].
+pub fn prepare_to_package() -> Result<()> {
+    prepare(TO_BUILD)?;
+    prepare(TO_PACKAGE)
 }
 
 /// `CC` and `CXX` through ccache, where it exists and the caller has not chosen otherwise.

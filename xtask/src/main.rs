@@ -7,11 +7,13 @@
 //! - `test`: what CI runs.
 //! - `demo`: a cluster of one machine, put through its paces.
 //! - `sim`: the simulation, by seed.
+//! - `dist`: the Debian package.
 //! - `bench`: the benches, and the page that is generated from what they say.
 
 mod bench;
 mod cargo;
 mod demo;
+mod dist;
 mod host;
 mod law;
 mod sim;
@@ -58,6 +60,8 @@ enum Command {
         #[arg(long, conflicts_with = "count")]
         trace: bool,
     },
+    /// Build the Debian package
+    Dist(dist::Options),
     /// Run benches and write docs/benchmarks.md
     Bench {
         /// Which benches; all of them when none is named
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Fix => verify::fix(),
         Command::Law => law::run(),
         Command::Sim { seed, count, steps, trace } => sim::run(seed, count, steps, trace),
+        Command::Dist(options) => dist::run(&options),
         Command::Bench { names, json } => bench::run(&names, json.as_deref()),
     };
     match outcome {
