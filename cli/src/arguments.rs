@@ -53,6 +53,11 @@ pub(crate) enum Command {
     Ps(PsArguments),
     /// List agents.
     Agents,
+    /// Say that an agent will never come back: its tasks are gone, and its id is barred.
+    MarkAgentGone {
+        /// The agent's id, as `mezzo agents` shows it.
+        agent: String,
+    },
     /// List frameworks.
     Frameworks(FrameworksArguments),
     /// Print what a task has written.

@@ -7,6 +7,7 @@
 //! | `run` | `mezzo run`, a framework |
 //! | `list` | `mezzo ps`, `mezzo agents`, `mezzo frameworks` |
 //! | `logs`, `kill`, `find` | one task: its output, its end, where it is |
+//! | `gone` | an agent that never comes back |
 //! | `output` | tables and JSON on stdout |
 //! | `failure` | what goes to stderr when something fails, and the exit code |
 //!
@@ -19,6 +20,7 @@ mod daemon;
 mod failure;
 mod find;
 mod follow;
+mod gone;
 mod interrupt;
 mod kill;
 mod list;
@@ -70,6 +72,7 @@ async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Run(arguments) => return run::run(&global, arguments).await,
         Command::Ps(arguments) => list::tasks(&global, &arguments).await,
         Command::Agents => list::agents(&global).await,
+        Command::MarkAgentGone { agent } => gone::mark(&global, &agent).await,
         Command::Frameworks(arguments) => list::frameworks(&global, &arguments).await,
         Command::Logs(arguments) => logs::logs(&global, &arguments).await,
         Command::Kill(arguments) => kill::kill(&global, arguments).await,

@@ -2,6 +2,9 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use mezzo_master_core::RateLimit;
 
 /// Flags of `mezzo master`.
 #[derive(Debug, Clone, clap::Args)]
@@ -36,8 +39,8 @@ pub struct Flags {
     pub insecure: bool,
 
     /// Time between pings of an agent, such as 15secs.
-    #[arg(long, alias = "agent_ping_timeout", default_value = "15secs", value_parser = duration)]
-    pub agent_ping_timeout: std::time::Duration,
+    #[arg(long, alias = "agent_ping_timeout", default_value = "15secs", value_parser = positive_duration)]
+    pub agent_ping_timeout: Duration,
 
     /// So many unanswered pings make an agent unreachable.
     #[arg(long, alias = "max_agent_ping_timeouts", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..1000))]
@@ -45,9 +48,80 @@ pub struct Flags {
 
     /// An agent whose connection broke is unreachable after this time, such as 10mins.
     #[arg(long, alias = "agent_reregister_timeout", default_value = "10mins", value_parser = duration)]
-    pub agent_reregister_timeout: std::time::Duration,
+    pub agent_reregister_timeout: Duration,
+
+    /// At most so many agents are marked unreachable in so much time, such as 1/10mins; agents that
+    /// answer or come back before their turn are not [default: no limit]
+    #[arg(long, alias = "agent_removal_rate_limit", value_name = "N/TIME", value_parser = rate_limit)]
+    pub agent_removal_rate_limit: Option<RateLimit>,
+
+    /// Of the agents known from before a restart of the master, at most this share may be marked
+    /// unreachable because they did not come back; beyond it the master stops.
+    #[arg(long, alias = "recovery_agent_removal_limit", default_value = "100%", value_name = "N%", value_parser = percentage)]
+    pub recovery_agent_removal_limit: f64,
+
+    /// How often the lists of unreachable and of gone agents are pruned.
+    #[arg(long, alias = "registry_gc_interval", default_value = "15mins", value_parser = positive_duration)]
+    pub registry_gc_interval: Duration,
+
+    /// Unreachable and gone agents are forgotten after this time.
+    #[arg(long, alias = "registry_max_agent_age", default_value = "2weeks", value_parser = duration)]
+    pub registry_max_agent_age: Duration,
+
+    /// So many unreachable, and so many gone, agents are remembered; beyond it the oldest are forgotten.
+    #[arg(long, alias = "registry_max_agent_count", default_value_t = 102_400)]
+    pub registry_max_agent_count: usize,
 }
 
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+fn duration(text: &str) -> Result<Duration, String> {
     mezzo_types::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be longer than nothing, such as 15secs".to_owned()),
+        time => Ok(time),
+    }
+}
+
+fn rate_limit(text: &str) -> Result<RateLimit, String> {
+    let malformed = || format!("`{text}` is not N/TIME, such as 1/10mins");
+    let (permits, per) = text.split_once('/').ok_or_else(malformed)?;
+    let permits = permits.trim().parse().map_err(|_| malformed())?;
+    let per = positive_duration(per)?;
+    if permits == 0 {
+        return Err(format!("`{text}` would let no agent ever be removed; give at least 1"));
+    }
+    Ok(RateLimit { permits, per })
+}
+
+fn percentage(text: &str) -> Result<f64, String> {
+    let malformed = || format!("`{text}` is not a percentage from 0% to 100%");
+    let number = text.strip_suffix('%').ok_or_else(malformed)?;
+    let percent: f64 = number.trim().parse().map_err(|_| malformed())?;
+    if (0.0..=100.0).contains(&percent) { Ok(percent) } else { Err(malformed()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_limits_are_read() {
+        let limit = rate_limit("1/10mins").expect("valid");
+        assert_eq!(limit.interval(), Duration::from_secs(600));
+        assert_eq!(rate_limit("4/1mins").expect("valid").interval(), Duration::from_secs(15));
+        for bad in ["", "1", "/1secs", "x/1secs", "0/1secs", "1/", "1/0secs", "-1/1secs", "1/5"] {
+            assert!(rate_limit(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn percentages_are_read() {
+        assert_eq!(percentage("100%"), Ok(100.0));
+        assert_eq!(percentage("0.5%"), Ok(0.5));
+        for bad in ["", "%", "100", "101%", "-1%", "NaN%"] {
+            assert!(percentage(bad).is_err(), "{bad}");
+        }
+    }
 }

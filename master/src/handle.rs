@@ -8,7 +8,7 @@ use mezzo_master_core::{Answer, Input, LinkId, Refusal, RequestId, StreamId};
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::{Call, Event};
-use mezzo_types::{FrameworkId, TaskId};
+use mezzo_types::{AgentId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::streams::StreamNames;
@@ -108,6 +108,14 @@ impl Handle {
         framework: FrameworkId,
     ) -> Result<Result<Answer, Refusal>, Gone> {
         self.request(|request| Input::Teardown { request, framework }).await
+    }
+
+    /// An operator says that an agent never comes back.
+    pub(crate) async fn mark_agent_gone(
+        &self,
+        agent: AgentId,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        self.request(|request| Input::MarkAgentGone { request, agent }).await
     }
 
     async fn request(

@@ -201,6 +201,7 @@ impl<L: Log> Leader<L> {
                     self.send(Destination::Request(request), after, Outgoing::Answer(result));
                 }
                 Effect::View(change) => self.view.apply(*change),
+                Effect::Halt(reason) => anyhow::bail!(reason),
             }
         }
         if !batch.commands.is_empty() {

@@ -92,6 +92,11 @@ pub async fn run(
     config.agent_ping_timeout = flags.agent_ping_timeout;
     config.max_agent_ping_timeouts = flags.max_agent_ping_timeouts;
     config.agent_reregister_timeout = flags.agent_reregister_timeout;
+    config.agent_removal_rate_limit = flags.agent_removal_rate_limit;
+    config.recovery_agent_removal_limit_percent = flags.recovery_agent_removal_limit;
+    config.registry_gc_interval = flags.registry_gc_interval;
+    config.registry_max_agent_age = flags.registry_max_agent_age;
+    config.registry_max_agent_count = flags.registry_max_agent_count;
     let allocator = Box::new(DrfAllocator::new(AllocatorConfig::default()));
     let core = Master::recover(config, recovered.term, &recovered.registry, allocator, clock.now());
 

@@ -52,6 +52,7 @@ fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
         ("master/slaves_active", statistics.agents_connected),
         ("master/slaves_disconnected", statistics.agents_disconnected),
         ("master/slaves_inactive", statistics.agents_disconnected),
+        ("master/slaves_unreachable", statistics.agents_unreachable),
         ("master/outstanding_offers", statistics.outstanding_offers),
     ] {
         readings.gauge(name, value as f64);
@@ -59,7 +60,14 @@ fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
     for (name, value) in [
         ("master/slave_registrations", statistics.agents_registered),
         ("master/slave_reregistrations", statistics.agents_reregistered),
-        ("master/slave_unreachable_completed", statistics.agents_unreachable),
+        ("master/slave_unreachable_scheduled", statistics.unreachable_scheduled),
+        ("master/slave_unreachable_canceled", statistics.unreachable_canceled),
+        ("master/slave_unreachable_completed", statistics.unreachable_completed),
+        ("master/slave_removals", statistics.removals),
+        ("master/slave_removals/reason_unhealthy", statistics.removals_unhealthy),
+        ("master/slave_removals/reason_unregistered", statistics.removals_unregistered),
+        ("master/slave_removals/reason_gone", statistics.removals_gone),
+        ("master/recovery_slave_removals", statistics.recovery_removals),
         ("master/valid_status_updates", statistics.updates_valid),
         ("master/invalid_status_updates", statistics.updates_invalid),
         ("master/valid_status_update_acknowledgements", statistics.acknowledgements_valid),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use mezzo_master_core::ViewChange;
+use mezzo_master_core::{AgentState, ViewChange};
 use mezzo_proto::v1;
 use mezzo_proto::v1::master::response::{
     GetAgents, GetFrameworks, GetTasks, get_agents, get_frameworks,
@@ -34,7 +34,8 @@ struct State {
 #[derive(Debug)]
 struct AgentEntry {
     agent: get_agents::Agent,
-    unreachable: bool,
+    state: AgentState,
+    since: v1::TimeInfo,
 }
 
 impl View {
@@ -54,20 +55,29 @@ impl View {
                 state.frameworks.insert(id, framework);
             }
             ViewChange::FrameworkCompleted(id) => state.complete_framework(&id),
-            ViewChange::Agent { info, version, connected, unreachable, registered_unix_ns } => {
+            ViewChange::Agent {
+                info,
+                version,
+                state: stands,
+                since_unix_ns,
+                registered_unix_ns,
+            } => {
                 let Some(id) = info.id.as_ref().map(AgentId::from) else { return };
                 let total_resources = info.resources.clone();
                 let pid = format!("slave(1)@{}:{}", info.hostname, info.port.unwrap_or(5051));
+                let since = v1::TimeInfo { nanoseconds: since_unix_ns };
+                let away = stands == AgentState::Disconnected;
                 let agent = get_agents::Agent {
                     agent_info: info,
-                    active: connected,
+                    active: stands == AgentState::Active,
+                    disconnected_time: away.then_some(since),
                     version,
                     pid: Some(pid),
                     registered_time: Some(v1::TimeInfo { nanoseconds: registered_unix_ns }),
                     total_resources,
                     ..get_agents::Agent::default()
                 };
-                state.agents.insert(id, AgentEntry { agent, unreachable });
+                state.agents.insert(id, AgentEntry { agent, state: stands, since });
             }
             ViewChange::AgentRemoved(id) => {
                 state.agents.remove(&id);
@@ -97,7 +107,7 @@ impl View {
         for task in state.tasks.values() {
             let agent = state.agents.get(task.agent_id.value.as_str());
             let live = !mezzo_types::is_terminal(task.state());
-            if live && agent.is_some_and(|a| a.unreachable) {
+            if live && agent.is_some_and(|a| a.state == AgentState::Unreachable) {
                 unreachable_tasks.push(task.clone());
             } else {
                 tasks.push(task.clone());
@@ -115,8 +125,22 @@ impl View {
     pub(crate) fn agents(&self) -> GetAgents {
         let state = self.read();
         let mut agents: BTreeMap<&str, get_agents::Agent> = BTreeMap::new();
-        for (id, entry) in state.agents.iter().filter(|(_, entry)| !entry.unreachable) {
-            agents.insert(id.as_ref(), entry.agent.clone());
+        let mut answer = GetAgents::default();
+        for (id, entry) in &state.agents {
+            let away = || get_agents::Away {
+                agent_info: entry.agent.agent_info.clone(),
+                since: Some(entry.since),
+            };
+            match entry.state {
+                AgentState::Active | AgentState::Disconnected => {
+                    agents.insert(id.as_ref(), entry.agent.clone());
+                }
+                AgentState::Recovered => {
+                    answer.recovered_agents.push(entry.agent.agent_info.clone());
+                }
+                AgentState::Unreachable => answer.unreachable_agents.push(away()),
+                AgentState::Gone => answer.gone_agents.push(away()),
+            }
         }
         for task in state.tasks.values().filter(|t| !mezzo_types::is_terminal(t.state())) {
             if let Some(agent) = agents.get_mut(task.agent_id.value.as_str()) {
@@ -132,7 +156,8 @@ impl View {
             agent.allocated_resources = merged(&agent.allocated_resources);
             agent.offered_resources = merged(&agent.offered_resources);
         }
-        GetAgents { agents: agents.into_values().collect(), ..GetAgents::default() }
+        answer.agents = agents.into_values().collect();
+        answer
     }
 
     /// GET_FRAMEWORKS.

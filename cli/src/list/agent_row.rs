@@ -1,7 +1,7 @@
 //! A line of `mezzo agents`.
 
-use mezzo_sdk::v1::AgentInfo;
-use mezzo_sdk::v1::master::response::get_agents::Agent;
+use mezzo_sdk::v1::master::response::get_agents::{Agent, Away};
+use mezzo_sdk::v1::{AgentInfo, TimeInfo};
 use serde::Serialize;
 
 use crate::list::amount;
@@ -15,9 +15,12 @@ pub(crate) struct AgentRow {
     hostname: String,
     port: i32,
     /// `active`: connected, gets tasks. `deactivated`: connected, gets none, by an operator's
-    /// order. `inactive`: not connected. `recovering`: known to the registry, and has not come
-    /// back since the master took over.
+    /// order. `disconnected`: not connected, and expected back. `recovering`: known to the registry,
+    /// and has not come back since the master took over. `unreachable`: silent or away for too long,
+    /// welcome when it returns. `gone`: marked so by an operator, and barred.
     state: &'static str,
+    /// Since when it is in that state, where the master says it.
+    since: Option<f64>,
     version: Option<String>,
     registered: Option<f64>,
     cpus: f64,
@@ -43,18 +46,20 @@ impl AgentRow {
         } else if agent.active {
             "active"
         } else {
-            "inactive"
+            "disconnected"
         };
         let registered = agent
             .reregistered_time
             .as_ref()
             .or(agent.registered_time.as_ref())
-            .map(|time| time.nanoseconds as f64 / 1e9);
+            .map(|time| seconds(*time));
+        let since = agent.disconnected_time.map(seconds).or(registered);
         let total = &agent.total_resources;
         let allocated = &agent.allocated_resources;
         let offered = &agent.offered_resources;
         AgentRow {
             state,
+            since,
             version: Some(agent.version.clone()).filter(|version| !version.is_empty()),
             registered,
             cpus: quantity::scalar(total, "cpus"),
@@ -68,7 +73,7 @@ impl AgentRow {
             disk_mb_offered: quantity::scalar(offered, "disk"),
             ports: quantity::ports(total),
             ports_allocated: quantity::ports(allocated),
-            age_seconds: registered.map(|registered| now - registered),
+            age_seconds: since.map(|since| now - since),
             ..AgentRow::recovered(&agent.agent_info)
         }
     }
@@ -79,6 +84,7 @@ impl AgentRow {
             hostname: info.hostname.clone(),
             port: info.port(),
             state: "recovering",
+            since: None,
             version: None,
             registered: None,
             cpus: quantity::scalar(&info.resources, "cpus"),
@@ -96,9 +102,20 @@ impl AgentRow {
         }
     }
 
+    /// One that is not counted on.
+    pub(crate) fn away(agent: &Away, state: &'static str, now: f64) -> Self {
+        let since = agent.since.map(seconds);
+        let age_seconds = since.map(|since| now - since);
+        AgentRow { state, since, age_seconds, ..AgentRow::recovered(&agent.agent_info) }
+    }
+
     pub(crate) fn order(&self) -> (&str, i32) {
         (&self.hostname, self.port)
     }
+}
+
+fn seconds(time: TimeInfo) -> f64 {
+    time.nanoseconds as f64 / 1e9
 }
 
 impl Row for AgentRow {
@@ -165,8 +182,13 @@ mod tests {
     fn states() {
         let deactivated = Agent { deactivated: Some(true), ..agent() };
         assert_eq!(AgentRow::known(&deactivated, 0.0).state, "deactivated");
-        let gone = Agent { active: false, ..agent() };
-        assert_eq!(AgentRow::known(&gone, 0.0).state, "inactive");
+        let disconnected_time = Some(v1::TimeInfo { nanoseconds: 9_000_000_000 });
+        let broken = Agent { active: false, disconnected_time, ..agent() };
+        let row = AgentRow::known(&broken, 10.0);
+        assert_eq!((row.state, row.since, row.age_seconds), ("disconnected", Some(9.0), Some(1.0)));
+        let away = Away { agent_info: agent().agent_info, since: disconnected_time };
+        let row = AgentRow::away(&away, "unreachable", 10.0);
+        assert_eq!((row.state, row.since, row.age_seconds), ("unreachable", Some(9.0), Some(1.0)));
         assert_eq!(AgentRow::recovered(&agent().agent_info).state, "recovering");
     }
 }

@@ -68,6 +68,8 @@ pub(crate) async fn agents(global: &Global) -> Result<(), Failure> {
         .iter()
         .map(|agent| AgentRow::known(agent, now))
         .chain(agents.recovered_agents.iter().map(AgentRow::recovered))
+        .chain(agents.unreachable_agents.iter().map(|a| AgentRow::away(a, "unreachable", now)))
+        .chain(agents.gone_agents.iter().map(|a| AgentRow::away(a, "gone", now)))
         .collect();
     rows.sort_by(|a, b| a.order().cmp(&b.order()));
     output::print(global.output, &rows)

@@ -252,7 +252,7 @@ impl Master {
         agent.last_launch = Launch {
             term: self.term,
             sequence: if agent.last_launch.term == self.term {
-                agent.last_launch.sequence + 1
+                agent.last_launch.sequence.saturating_add(1)
             } else {
                 1
             },

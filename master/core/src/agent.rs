@@ -6,6 +6,7 @@ use mezzo_proto::v1;
 use mezzo_types::{AgentId, FrameworkId, OfferId, Position, Resources, TaskId};
 
 use crate::input::LinkId;
+use crate::links::Ticket;
 use crate::task::Launch;
 
 /// An admitted agent: linked, or away.
@@ -23,9 +24,16 @@ pub(crate) struct Agent {
     /// Sequence of the last launch sent in this term.
     pub(crate) last_launch: Launch,
     pub(crate) ping_due_ns: u64,
-    pub(crate) pings_unanswered: u32,
+    /// Whether anything arrived on the link since the last ping left.
+    pub(crate) heard: bool,
+    /// So many ping intervals in a row nothing arrived.
+    pub(crate) silent_intervals: u32,
+    /// Its turn to be marked unreachable, if it is to be.
+    pub(crate) removal: Option<Ticket>,
     /// While the link is down: when the agent is marked unreachable.
     pub(crate) reregister_due_ns: Option<u64>,
+    /// Since when it is linked, or not.
+    pub(crate) since_unix_ns: i64,
     /// Since when it is unreachable; `None` if it is not.
     pub(crate) unreachable_since_unix_ns: Option<i64>,
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,

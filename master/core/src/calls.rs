@@ -164,10 +164,13 @@ impl Master {
         Ok(self.replace_info(now, id, info, &update.suppressed_roles))
     }
 
-    /// KILL of a framework. A task that is not known is answered like an explicit reconciliation.
+    /// KILL of a framework. A task that is not known is answered like an explicit reconciliation; so
+    /// is one whose agent is unreachable, beside that it is killed when the agent returns.
     fn kill(&mut self, now: Now, id: &FrameworkId, kill: call::Kill) {
         let task = TaskId::from(&kill.task_id);
-        if !self.order_kill(id, &task, kill.kill_policy) {
+        let known = self.order_kill(id, &task, kill.kill_policy);
+        let found = self.frameworks.get(id).and_then(|f| f.tasks.get(&task));
+        if !known || found.is_some_and(|task| task.unreachable_since_unix_ns.is_some()) {
             let asked = call::reconcile::Task { task_id: kill.task_id, agent_id: kill.agent_id };
             self.reconcile_one(now, id, &asked);
         }

@@ -21,6 +21,32 @@ pub struct Config {
     /// unreachable after this long. Frameworks known from the registry only get at least this long
     /// to come back, too.
     pub agent_reregister_timeout: Duration,
+    /// How fast agents may be marked unreachable; `None` is at once.
+    pub agent_removal_rate_limit: Option<RateLimit>,
+    /// Of the agents that a new leader knows from its registry, at most this share (in percent, 0 to
+    /// 100) may be marked unreachable for not coming back; beyond it the master halts.
+    pub recovery_agent_removal_limit_percent: f64,
+    /// The lists of unreachable and of gone agents are pruned this often.
+    pub registry_gc_interval: Duration,
+    /// Entries of these lists older than this are dropped.
+    pub registry_max_agent_age: Duration,
+    /// The oldest entries of each of these lists beyond so many are dropped.
+    pub registry_max_agent_count: usize,
+}
+
+/// So many of something in so much time, spread evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// At least 1.
+    pub permits: u32,
+    pub per: Duration,
+}
+
+impl RateLimit {
+    /// The least time between two permits.
+    pub fn interval(self) -> Duration {
+        self.per / self.permits.max(1)
+    }
 }
 
 impl Config {
@@ -33,6 +59,11 @@ impl Config {
             agent_ping_timeout: Duration::from_secs(15),
             max_agent_ping_timeouts: 5,
             agent_reregister_timeout: Duration::from_secs(600),
+            agent_removal_rate_limit: None,
+            recovery_agent_removal_limit_percent: 100.0,
+            registry_gc_interval: Duration::from_secs(15 * 60),
+            registry_max_agent_age: Duration::from_secs(2 * 7 * 24 * 60 * 60),
+            registry_max_agent_count: 102_400,
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Effect {
     Reply { request: RequestId, result: Result<Answer, Refusal>, after: Position },
     /// A change for the copy of the state that readers see.
     View(Box<ViewChange>),
+    /// Stop leading and end, and say why: going on would do more harm than an operator wants.
+    Halt(String),
 }
 
 /// A call that was taken.
@@ -72,6 +74,21 @@ impl Refusal {
     }
 }
 
+/// Where an agent stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentState {
+    /// Registered, and linked.
+    Active,
+    /// Registered, but its link broke: it is expected back.
+    Disconnected,
+    /// Known from the registry since this master took the lead, and not back yet.
+    Recovered,
+    /// Given up until it returns.
+    Unreachable,
+    /// Marked gone by an operator: barred.
+    Gone,
+}
+
 /// What changed for readers: whole values, so that applying one twice does no harm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ViewChange {
@@ -83,11 +100,12 @@ pub enum ViewChange {
     Agent {
         info: v1::AgentInfo,
         version: String,
-        connected: bool,
-        unreachable: bool,
+        state: AgentState,
+        /// When `state` was entered.
+        since_unix_ns: i64,
         registered_unix_ns: i64,
     },
-    /// An agent left.
+    /// An agent left, or was unreachable or gone for so long that the registry forgot it.
     AgentRemoved(AgentId),
     /// A task came or changed state.
     Task(v1::Task),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mezzo_proto::internal::v1::AgentToMaster;
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Call;
-use mezzo_types::{FrameworkId, TaskId};
+use mezzo_types::{AgentId, FrameworkId, TaskId};
 
 /// A framework's event stream, numbered by the shell; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,4 +45,6 @@ pub enum Input {
     },
     /// An operator wants a framework gone with all its tasks.
     Teardown { request: RequestId, framework: FrameworkId },
+    /// An operator asserts that an agent will never come back: its id is barred.
+    MarkAgentGone { request: RequestId, agent: AgentId },
 }

@@ -2,6 +2,7 @@
 
 use mezzo_types::Resources;
 
+use crate::agent::Agent;
 use crate::master::Master;
 
 /// A broken invariant: its name in the design, and what was found.
@@ -80,6 +81,35 @@ impl Master {
             if agent.link.is_none() && !agent.offers.is_empty() {
                 return broken(format!("agent '{}' is away and offered", agent.id));
             }
+        }
+        for (since, id) in &self.unreachable {
+            let agent = self.agents.get(id);
+            if agent.is_none_or(|a| a.unreachable_since_unix_ns != Some(*since) || a.link.is_some())
+            {
+                return broken(format!("agent '{id}' is on the unreachable list and is not"));
+            }
+        }
+        for id in &self.recovered {
+            let away = |a: &Agent| a.link.is_none() && a.unreachable_since_unix_ns.is_none();
+            if !self.agents.get(id).is_some_and(away) {
+                return broken(format!("agent '{id}' is still awaited and should not be"));
+            }
+        }
+        let unreachable = self.agents.values().filter(|a| a.unreachable_since_unix_ns.is_some());
+        if unreachable.count() != self.unreachable.len() {
+            return broken("an unreachable agent is not on the list".to_owned());
+        }
+        let places = self.agents.values().filter_map(|agent| Some((agent.removal?, &agent.id)));
+        let places = places.filter(|(ticket, id)| self.removals.holds(*ticket, id)).count();
+        let wanted = self.agents.values().filter(|agent| agent.removal.is_some()).count();
+        if places != wanted || places != self.removals.len() {
+            return broken("the queue of removals and the agents in it disagree".to_owned());
+        }
+        if let Some(id) = self.gone.keys().find(|id| self.agents.contains_key(*id)) {
+            return broken(format!("agent '{id}' is gone and known"));
+        }
+        if self.gone.len() != self.gone_by_age.len() {
+            return broken("the lists of gone agents disagree".to_owned());
         }
         for (stream, framework) in &self.streams {
             if self.frameworks.get(framework).and_then(|f| f.stream) != Some(*stream) {

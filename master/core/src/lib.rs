@@ -43,8 +43,8 @@ pub mod validation;
 #[cfg(test)]
 mod tests;
 
-pub use config::Config;
-pub use effect::{Answer, Effect, Refusal, ViewChange};
+pub use config::{Config, RateLimit};
+pub use effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 pub use input::{Input, LinkId, RequestId, StreamId};
 pub use invariants::Violation;
 pub use master::Master;

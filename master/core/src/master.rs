@@ -1,6 +1,6 @@
 //! [`Master`]: what it holds, how inputs reach the code that answers them, timers and effects.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use mezzo_master_allocator::Allocator;
 use mezzo_proto::storage::v1::command::Command as CommandKind;
@@ -11,9 +11,10 @@ use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId};
 
 use crate::agent::Agent;
 use crate::config::Config;
-use crate::effect::{Answer, Effect, Refusal, ViewChange};
+use crate::effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 use crate::framework::Framework;
 use crate::input::{Input, LinkId, RequestId, StreamId};
+use crate::links::Removals;
 use crate::offers::Offer;
 use crate::statistics::Statistics;
 use crate::timers::{Timer, Timers};
@@ -30,8 +31,16 @@ pub struct Master {
     /// Removed frameworks, oldest first in `completed_order`: their ids may not come back.
     pub(crate) completed: BTreeMap<FrameworkId, v1::FrameworkInfo>,
     pub(crate) agents: BTreeMap<AgentId, Agent>,
-    /// Agents marked gone: barred for ever.
+    /// Agents that are known from the registry and did not come back yet, and how many there were.
+    pub(crate) recovered: BTreeSet<AgentId>,
+    pub(crate) recovered_at_first: usize,
+    /// Agents that are to be marked unreachable.
+    pub(crate) removals: Removals,
+    /// Unreachable agents, with since when: the longest first.
+    pub(crate) unreachable: BTreeSet<(i64, AgentId)>,
+    /// Agents marked gone: barred until the registry forgets them.
     pub(crate) gone: BTreeMap<AgentId, i64>,
+    pub(crate) gone_by_age: BTreeSet<(i64, AgentId)>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
     pub(crate) streams: BTreeMap<StreamId, FrameworkId>,
     pub(crate) links: BTreeMap<LinkId, AgentId>,
@@ -53,7 +62,12 @@ impl Master {
             frameworks: BTreeMap::new(),
             completed: BTreeMap::new(),
             agents: BTreeMap::new(),
+            recovered: BTreeSet::new(),
+            recovered_at_first: 0,
+            removals: Removals::default(),
+            unreachable: BTreeSet::new(),
             gone: BTreeMap::new(),
+            gone_by_age: BTreeSet::new(),
             offers: BTreeMap::new(),
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -83,6 +97,7 @@ impl Master {
             Input::Teardown { request, framework } => {
                 self.operator_teardown(now, request, &framework);
             }
+            Input::MarkAgentGone { request, agent } => self.mark_agent_gone(now, request, &agent),
         }
         self.allocate_if_due(now);
     }
@@ -95,6 +110,9 @@ impl Master {
                 Timer::Ping(link) => self.ping(now, link),
                 Timer::Failover(framework) => self.failover_timeout(now, &framework),
                 Timer::Reregister(agent) => self.reregister_timeout(now, &agent),
+                Timer::Recovery => self.recovery_timeout(now),
+                Timer::Removal => self.run_removals(now),
+                Timer::RegistryGc => self.prune_registry(now),
             }
         }
         self.allocate_if_due(now);
@@ -115,16 +133,17 @@ impl Master {
 
     /// Counts for the metrics endpoints.
     pub fn statistics(&self) -> Statistics {
-        let connected = i64::try_from(self.streams.len()).unwrap_or(i64::MAX);
-        let agents_connected = i64::try_from(self.links.len()).unwrap_or(i64::MAX);
+        let connected = count(self.streams.len());
+        let agents_connected = count(self.links.len());
+        let agents_unreachable = count(self.unreachable.len());
+        let agents_away = agents_unreachable + count(self.recovered.len());
         Statistics {
             frameworks_connected: connected,
-            frameworks_disconnected: i64::try_from(self.frameworks.len()).unwrap_or(i64::MAX)
-                - connected,
+            frameworks_disconnected: count(self.frameworks.len()) - connected,
             agents_connected,
-            agents_disconnected: i64::try_from(self.agents.len()).unwrap_or(i64::MAX)
-                - agents_connected,
-            outstanding_offers: i64::try_from(self.offers.len()).unwrap_or(i64::MAX),
+            agents_disconnected: count(self.agents.len()) - agents_connected - agents_away,
+            agents_unreachable,
+            outstanding_offers: count(self.offers.len()),
             ..self.statistics.clone()
         }
     }
@@ -207,7 +226,15 @@ impl Master {
     }
 
     pub(crate) fn close_link(&mut self, link: LinkId) {
-        self.effects.push_back(Effect::CloseLink { link, after: Position(0) });
+        self.close_link_after(link, Position(0));
+    }
+
+    pub(crate) fn close_link_after(&mut self, link: LinkId, after: Position) {
+        self.effect(Effect::CloseLink { link, after });
+    }
+
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
     }
 
     pub(crate) fn reply(&mut self, request: RequestId, result: Result<Answer, Refusal>) {
@@ -237,11 +264,17 @@ impl Master {
 
     pub(crate) fn view_agent(&mut self, id: &AgentId) {
         let Some(agent) = self.agents.get(id) else { return };
+        let (state, since_unix_ns) = match agent.unreachable_since_unix_ns {
+            Some(since) => (AgentState::Unreachable, since),
+            None if agent.link.is_some() => (AgentState::Active, agent.since_unix_ns),
+            None if self.recovered.contains(id) => (AgentState::Recovered, agent.since_unix_ns),
+            None => (AgentState::Disconnected, agent.since_unix_ns),
+        };
         let change = ViewChange::Agent {
             info: agent.info.clone(),
             version: agent.version.clone(),
-            connected: agent.link.is_some(),
-            unreachable: agent.unreachable_since_unix_ns.is_some(),
+            state,
+            since_unix_ns,
             registered_unix_ns: agent.registered_unix_ns,
         };
         self.view(change);
@@ -254,4 +287,8 @@ impl Master {
             self.view(change);
         }
     }
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }

@@ -43,14 +43,11 @@ impl Master {
         let Some(framework) = self.frameworks.get(id) else { return };
         let aware = framework.partition_aware();
         let agent = asked.agent_id.as_ref().map(AgentId::from);
-        let expected = |agent: &crate::agent::Agent| {
-            agent.link.is_none() && agent.unreachable_since_unix_ns.is_none()
-        };
         let (state, since, message) = match &agent {
-            None if self.agents.values().any(expected) => return,
+            None if !self.recovered.is_empty() => return,
             None => (TaskState::TaskUnknown, None, "the task is unknown".to_owned()),
+            Some(agent) if self.recovered.contains(agent) => return,
             Some(agent) => match self.agents.get(agent) {
-                Some(known) if expected(known) => return,
                 Some(known) => match known.unreachable_since_unix_ns {
                     Some(since) => (
                         TaskState::TaskUnreachable,

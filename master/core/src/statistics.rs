@@ -13,7 +13,18 @@ pub struct Statistics {
     pub offers_rescinded: u64,
     pub agents_registered: u64,
     pub agents_reregistered: u64,
-    pub agents_unreachable: u64,
+    /// Agents that were to be marked unreachable, came back in time, and were marked.
+    pub unreachable_scheduled: u64,
+    pub unreachable_canceled: u64,
+    pub unreachable_completed: u64,
+    /// Agents removed in any way, and by which: silent or away too long, left by themselves, marked
+    /// gone.
+    pub removals: u64,
+    pub removals_unhealthy: u64,
+    pub removals_unregistered: u64,
+    pub removals_gone: u64,
+    /// Agents that were known from the registry only and did not come back in time.
+    pub recovery_removals: u64,
     pub updates_valid: u64,
     pub updates_invalid: u64,
     pub acknowledgements_valid: u64,
@@ -23,6 +34,7 @@ pub struct Statistics {
     pub frameworks_disconnected: i64,
     pub agents_connected: i64,
     pub agents_disconnected: i64,
+    pub agents_unreachable: i64,
     pub outstanding_offers: i64,
 }
 
@@ -39,6 +51,14 @@ impl Statistics {
             *slot += 1;
         }
         if let Some(slot) = self.tasks_reached.get_mut(to) {
+            *slot += 1;
+        }
+    }
+
+    /// A framework was told of a state that the master does not keep.
+    pub(crate) fn task_reached(&mut self, state: mezzo_proto::v1::TaskState) {
+        let slot = usize::try_from(state as i32).ok().and_then(|i| self.tasks_reached.get_mut(i));
+        if let Some(slot) = slot {
             *slot += 1;
         }
     }

@@ -135,6 +135,22 @@ impl Master {
         self.frameworks.insert(id, framework);
     }
 
+    /// Adds a framework that only an agent told of; it has at least `floor` to subscribe.
+    pub(crate) fn admit_away(
+        &mut self,
+        now: Now,
+        id: &FrameworkId,
+        info: v1::FrameworkInfo,
+        floor: Duration,
+    ) -> Position {
+        let subscribe = call::Subscribe { framework_info: info, ..call::Subscribe::default() };
+        self.admit(now, id.clone(), subscribe, None);
+        self.allocator.deactivate_framework(id);
+        self.start_failover(now, id, floor);
+        self.view_framework(id);
+        self.frameworks.get(id).map_or(Position(0), |framework| framework.admitted)
+    }
+
     /// A known framework brings new information; its old stream, if any, ends.
     fn resubscribe(&mut self, now: Now, id: &FrameworkId, subscribe: call::Subscribe) {
         let old = self.frameworks.get(id).and_then(|f| f.stream);
@@ -290,7 +306,7 @@ impl Master {
             }
             let ended = mezzo_types::is_terminal(task.state);
             let last = if ended { task.state } else { TaskState::TaskKilled };
-            self.statistics.task_moved(Some(task.state as i32), Some(last as i32));
+            self.statistics.task_moved(Some(task.visible_state() as i32), Some(last as i32));
             self.statistics.task_moved(Some(last as i32), None);
             let mut seen = task.to_view();
             seen.state = last as i32;

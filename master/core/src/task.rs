@@ -1,8 +1,11 @@
 //! A task as the master knows it.
 
 use mezzo_proto::v1;
+use mezzo_proto::v1::task_status::Reason;
 use mezzo_proto::v1::{TaskState, TaskStatus};
-use mezzo_types::{AgentId, ExecutorId, FrameworkId, Resources, TaskId};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Resources, TaskId};
+
+use crate::status::from_master;
 
 /// Where a launch stands among those sent to one agent: (term, sequence).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +42,35 @@ pub(crate) struct Task {
 }
 
 impl Task {
+    /// The state that frameworks know, UNREACHABLE while the agent is: what is counted.
+    pub(crate) fn visible_state(&self) -> TaskState {
+        match self.unreachable_since_unix_ns {
+            Some(_) if !mezzo_types::is_terminal(self.state) => TaskState::TaskUnreachable,
+            _ => self.state,
+        }
+    }
+
+    /// What the framework is told last of a task whose agent will report no more. An ending that was
+    /// reported, or is known, stands; else it is `lost`, with `reason` and `message`.
+    pub(crate) fn last_word(
+        &self,
+        now: Now,
+        lost: TaskState,
+        reason: Reason,
+        message: &str,
+    ) -> TaskStatus {
+        match self.last_status.as_deref() {
+            Some(reported) if mezzo_types::is_terminal(reported.state()) => {
+                TaskStatus { uuid: None, ..reported.clone() }
+            }
+            _ => {
+                let known = mezzo_types::is_terminal(self.state).then_some(self.state);
+                let state = known.unwrap_or(lost);
+                from_master(now, &self.id, Some(&self.agent), state, Some(reason), message)
+            }
+        }
+    }
+
     /// The task as `GET_TASKS` shows it.
     pub(crate) fn to_view(&self) -> v1::Task {
         let info = self.info.as_deref();
@@ -48,7 +80,7 @@ impl Task {
             framework_id: (&self.framework).into(),
             executor_id: self.executor.as_ref().map(Into::into),
             agent_id: (&self.agent).into(),
-            state: self.state as i32,
+            state: self.visible_state() as i32,
             resources: self.resources.to_proto(),
             statuses: self.last_status.iter().map(|s| (**s).clone()).collect(),
             status_update_state: self.last_status.as_ref().map(|s| s.state),

@@ -17,6 +17,12 @@ pub(crate) enum Timer {
     Failover(FrameworkId),
     /// The agent did not come back within the reregister timeout.
     Reregister(AgentId),
+    /// The agents that were known from the registry had their time to come back.
+    Recovery,
+    /// The next agent may be marked unreachable.
+    Removal,
+    /// The lists of unreachable and gone agents are to be pruned.
+    RegistryGc,
 }
 
 /// Timers by due time (monotonic nanoseconds).

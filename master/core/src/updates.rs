@@ -70,7 +70,7 @@ impl Master {
         if mezzo_types::is_terminal(task.state) {
             return;
         }
-        self.statistics.task_moved(Some(task.state as i32), Some(state as i32));
+        self.statistics.task_moved(Some(task.visible_state() as i32), Some(state as i32));
         task.state = state;
         if mezzo_types::is_terminal(state) && task.holds_resources {
             task.holds_resources = false;
@@ -131,15 +131,28 @@ impl Master {
 
     /// Takes an ended task out of memory and ledger.
     pub(crate) fn forget_task(&mut self, framework: &FrameworkId, id: &TaskId) -> Position {
-        let task = self.frameworks.get_mut(framework).and_then(|f| f.tasks.remove(id));
-        let Some(task) = task else { return Position(0) };
-        self.statistics.task_moved(Some(task.state as i32), None);
-        if let Some(agent) = self.agents.get_mut(&task.agent) {
-            agent.tasks.remove(&(framework.clone(), id.clone()));
+        self.forget_tasks(std::iter::once(&(framework.clone(), id.clone())))
+    }
+
+    /// Takes tasks out of memory and ledger, all at once.
+    pub(crate) fn forget_tasks<'a>(
+        &mut self,
+        keys: impl IntoIterator<Item = &'a (FrameworkId, TaskId)>,
+    ) -> Position {
+        let mut tasks = Vec::new();
+        for key @ (framework, id) in keys {
+            let task = self.frameworks.get_mut(framework).and_then(|f| f.tasks.remove(id));
+            let Some(task) = task else { continue };
+            self.statistics.task_moved(Some(task.visible_state() as i32), None);
+            if let Some(agent) = self.agents.get_mut(&task.agent) {
+                agent.tasks.remove(key);
+            }
+            self.view(ViewChange::TaskCompleted(framework.clone(), id.clone()));
+            tasks.push(TaskKey { framework_id: framework.to_string(), task_id: id.to_string() });
         }
-        self.view(ViewChange::TaskCompleted(framework.clone(), id.clone()));
-        self.persist(CommandKind::ForgetTasks(ForgetTasks {
-            tasks: vec![TaskKey { framework_id: framework.to_string(), task_id: id.to_string() }],
-        }))
+        if tasks.is_empty() {
+            return Position(0);
+        }
+        self.persist(CommandKind::ForgetTasks(ForgetTasks { tasks }))
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{StatusCode, header};
+use mezzo_master_core::{Answer, Refusal};
 use mezzo_proto::json;
 use mezzo_proto::v1;
 use mezzo_proto::v1::master::call::Type;
@@ -13,11 +14,12 @@ use mezzo_proto::v1::master::response::{
     GetVersion,
 };
 use mezzo_proto::v1::master::{Call, Response as OperatorResponse};
-use mezzo_types::FrameworkId;
+use mezzo_types::{AgentId, FrameworkId};
 use prost::Message;
 
 use super::scheduler_http::{Encoding, refuse};
 use super::{Context, MAX_MESSAGE_BYTES};
+use crate::handle::Gone;
 
 /// What `/version` says. Clients of Mesos parse the version and decide by it, so it names the Mesos
 /// whose API this is; Mezzo's own stands beside it.
@@ -131,14 +133,13 @@ pub(crate) async fn invoke(
                 return Err(bad("Expecting 'teardown' to be present"));
             };
             let framework = FrameworkId::from(&teardown.framework_id);
-            let result = context.handle.teardown(framework).await;
-            return match result {
-                Ok(Ok(_)) => Ok(None),
-                Ok(Err(refusal)) => {
-                    Err(CallError { code: refusal.http_code(), message: refusal.to_string() })
-                }
-                Err(gone) => Err(CallError { code: 503, message: gone.to_string() }),
+            return done(context.handle.teardown(framework).await);
+        }
+        Type::MarkAgentGone => {
+            let Some(mark) = call.mark_agent_gone else {
+                return Err(bad("Expecting 'mark_agent_gone' to be present"));
             };
+            return done(context.handle.mark_agent_gone(AgentId::from(&mark.agent_id)).await);
         }
         Type::Unknown => {
             return Err(match call.r#type {
@@ -160,6 +161,19 @@ pub(crate) async fn invoke(
     };
     response.r#type = response::Type::from_str_name(kind.as_str_name()).map(|t| t as i32);
     Ok(Some(response))
+}
+
+/// The outcome of an order that has no answer but that it was carried out.
+fn done(
+    result: Result<Result<Answer, Refusal>, Gone>,
+) -> Result<Option<OperatorResponse>, CallError> {
+    match result {
+        Ok(Ok(_)) => Ok(None),
+        Ok(Err(refusal)) => {
+            Err(CallError { code: refusal.http_code(), message: refusal.to_string() })
+        }
+        Err(gone) => Err(CallError { code: 503, message: gone.to_string() }),
+    }
 }
 
 fn bad(message: &str) -> CallError {

@@ -105,6 +105,17 @@ impl Master {
         }
     }
 
+    /// Asserts that an agent will never come back: its tasks are told to be gone, and its id is
+    /// barred. Answered when that is durable.
+    pub async fn mark_agent_gone(&self, agent_id: v1::AgentId) -> Result<(), OperatorError> {
+        let call = Call {
+            r#type: Some(call::Type::MarkAgentGone as i32),
+            mark_agent_gone: Some(call::MarkAgentGone { agent_id }),
+            ..Call::default()
+        };
+        self.invoke(call).await.map(|_| ())
+    }
+
     async fn ask(&self, question: call::Type) -> Result<Response, OperatorError> {
         self.invoke(Call { r#type: Some(question as i32), ..Default::default() }).await
     }

@@ -188,6 +188,8 @@ impl World {
                     let master = process.number;
                     self.watch.see(&Fact::View { master, change: &change });
                 }
+                // The limit is 100% here: no share of missing agents is too large.
+                Effect::Halt(reason) => panic!("the master halts: {reason}"),
             }
         }
         if !entry.is_empty() {

@@ -15,12 +15,14 @@ use crate::master::Master;
 use crate::registry::Registry;
 use crate::subscribe::options;
 use crate::task::{Launch, Task};
+use crate::timers::Timer;
 
 impl Master {
     /// A master that leads in `term`, from what the log holds.
     ///
     /// Known frameworks and agents are away until they speak. Each agent's resources are offered as
-    /// soon as it has registered: its own list settles its tasks, nobody waits for others.
+    /// soon as it has registered: its own list settles its tasks, nobody waits for others. Agents that
+    /// were admitted have the reregister timeout to come back.
     pub fn recover(
         config: Config,
         term: u64,
@@ -61,7 +63,7 @@ impl Master {
         for (id, record) in &registry.agents {
             let Some(info) = record.info.clone() else { continue };
             if record.state() == agent_record::State::Gone {
-                master.gone.insert(id.clone(), record.since_unix_ns);
+                master.remember_gone(info, record.since_unix_ns);
                 continue;
             }
             let unreachable = record.state() == agent_record::State::Unreachable;
@@ -77,19 +79,27 @@ impl Master {
                 registered_unix_ns: record.since_unix_ns,
                 last_launch: Launch::default(),
                 ping_due_ns: 0,
-                pings_unanswered: 0,
+                heard: false,
+                silent_intervals: 0,
+                removal: None,
                 reregister_due_ns: None,
+                since_unix_ns: now.unix_ns,
                 unreachable_since_unix_ns: unreachable.then_some(record.since_unix_ns),
                 tasks: BTreeSet::new(),
                 offers: BTreeSet::new(),
             };
             master.agents.insert(id.clone(), agent);
-            if !unreachable {
-                master.await_reregistration(now, id, floor);
+            if unreachable {
+                master.unreachable.insert((record.since_unix_ns, id.clone()));
+            } else {
+                master.recovered.insert(id.clone());
             }
             master.view_agent(id);
         }
         master.recover_placements(registry);
+        master.recovered_at_first = master.recovered.len();
+        master.timers.set(now.plus(floor), Timer::Recovery);
+        master.await_pruning(now);
         master
     }
 
@@ -115,7 +125,7 @@ impl Master {
                 kill: None,
                 unreachable_since_unix_ns: agent.unreachable_since_unix_ns,
             };
-            self.statistics.task_moved(None, Some(task.state as i32));
+            self.statistics.task_moved(None, Some(task.visible_state() as i32));
             let view = ViewChange::Task(task.to_view());
             framework.tasks.insert(id.clone(), task);
             self.view(view);

@@ -8,7 +8,7 @@ use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
 use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
 use mezzo_proto::internal::v1::{AgentTask, AgentToMaster, LaunchPosition, Register, StatusUpdate};
-use mezzo_proto::storage::v1::{Command, Counters};
+use mezzo_proto::storage::v1::{Command, Counters, agent_record};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::Capability;
@@ -27,13 +27,20 @@ pub(crate) struct Cluster {
     pub(crate) registry: Registry,
     pub(crate) log: Vec<Command>,
     pub(crate) events: BTreeMap<StreamId, Vec<Event>>,
+    /// What the newest event of each stream waits for.
+    pub(crate) latest_after: BTreeMap<StreamId, Position>,
     pub(crate) closed_streams: Vec<StreamId>,
     pub(crate) to_agents: BTreeMap<LinkId, Vec<(ToAgent, Position)>>,
     pub(crate) closed_links: Vec<LinkId>,
     pub(crate) replies: BTreeMap<RequestId, Result<Answer, Refusal>>,
+    /// Why the master wants to end.
+    pub(crate) halted: Option<String>,
+    config: Config,
     next: u64,
     term: u64,
 }
+
+const START: Now = Now { mono_ns: 1_000_000_000, unix_ns: 1_700_000_000_000_000_000 };
 
 pub(crate) fn config() -> Config {
     Config::new(v1::MasterInfo { id: "m".to_owned(), ..v1::MasterInfo::default() })
@@ -63,23 +70,33 @@ impl Cluster {
             counters: Counters { cluster_id: "c".to_owned(), ..Counters::default() },
             ..Registry::default()
         };
-        Self::of(registry, 1)
+        Self::of(config(), registry, 1, START)
     }
 
-    fn of(registry: Registry, term: u64) -> Self {
-        let now = Now { mono_ns: 1_000_000_000, unix_ns: 1_700_000_000_000_000_000 };
+    /// With some settings changed.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let mut cluster = Self::new();
+        change(&mut cluster.config);
+        let Self { config, registry, now, .. } = cluster;
+        Self::of(config, registry, 1, now)
+    }
+
+    fn of(config: Config, registry: Registry, term: u64, now: Now) -> Self {
         let allocator = Box::new(DrfAllocator::new(AllocatorConfig::default()));
-        let master = Master::recover(config(), term, &registry, allocator, now);
+        let master = Master::recover(config.clone(), term, &registry, allocator, now);
         let mut cluster = Self {
             master,
             now,
             registry,
             log: Vec::new(),
             events: BTreeMap::new(),
+            latest_after: BTreeMap::new(),
             closed_streams: Vec::new(),
             to_agents: BTreeMap::new(),
             closed_links: Vec::new(),
             replies: BTreeMap::new(),
+            halted: None,
+            config,
             next: term * 1000,
             term,
         };
@@ -89,7 +106,7 @@ impl Cluster {
 
     /// The master dies; another takes over from the log.
     pub(crate) fn fail_over(self) -> Self {
-        Self::of(self.registry, self.term + 1)
+        Self::of(self.config, self.registry, self.term + 1, self.now)
     }
 
     pub(crate) fn input(&mut self, input: Input) {
@@ -119,6 +136,7 @@ impl Cluster {
                 }
                 Effect::Event { stream, event, after } => {
                     assert!(after.0 <= self.log.len() as u64, "waits for what was persisted");
+                    self.latest_after.insert(stream, after);
                     self.events.entry(stream).or_default().push(*event);
                 }
                 Effect::CloseStream { stream, .. } => self.closed_streams.push(stream),
@@ -131,11 +149,35 @@ impl Cluster {
                     assert!(self.replies.insert(request, result).is_none(), "one answer each");
                 }
                 Effect::View(_) => {}
+                Effect::Halt(reason) => self.halted = Some(reason),
             }
         }
         if let Err(violation) = self.master.check_invariants() {
             panic!("{violation}");
         }
+        self.check_registry();
+    }
+
+    /// Another master would know the same tasks and agents from the log.
+    fn check_registry(&self) {
+        let placed: Vec<_> = self.registry.placements.keys().cloned().collect();
+        let frameworks = self.master.frameworks.values();
+        let known: Vec<_> = frameworks
+            .flat_map(|f| f.tasks.keys().map(|task| (f.id.clone(), task.clone())))
+            .collect();
+        assert_eq!(placed, known, "the ledger has the tasks that the master knows");
+        for (id, record) in &self.registry.agents {
+            let agent = self.master.agents.get(id);
+            let unreachable = agent.is_some_and(|a| a.unreachable_since_unix_ns.is_some());
+            let state = match record.state() {
+                agent_record::State::Admitted => agent.is_some() && !unreachable,
+                agent_record::State::Unreachable => unreachable,
+                agent_record::State::Gone => self.master.gone.contains_key(id),
+            };
+            assert!(state, "the registry has agent '{id}' as {:?}", record.state());
+        }
+        let known = self.master.agents.len() + self.master.gone.len();
+        assert_eq!(self.registry.agents.len(), known, "the registry has every agent");
     }
 
     fn id(&mut self) -> u64 {

@@ -2,27 +2,73 @@
 
 use std::time::Duration;
 
+use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
+use mezzo_proto::internal::v1::{AgentTask, LaunchPosition, Pong, Unregister};
+use mezzo_proto::storage::v1::Placement;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::cluster::{Cluster, framework_info, task};
-use crate::{Input, LinkId, StreamId};
+use crate::{Input, LinkId, RateLimit, RequestId, StreamId};
 
 #[derive(Debug, Clone)]
 enum Step {
     Framework,
     Agent,
     Advance(u16),
-    Launch { framework: usize, tasks: u8, cpus: u8 },
-    Decline { framework: usize },
-    Update { framework: usize, task: u8, state: u8 },
-    Acknowledge { framework: usize, task: u8 },
-    DropStream { framework: usize },
-    DropLink { agent: usize },
-    Suppress { framework: usize },
-    Revive { framework: usize },
-    Teardown { framework: usize },
+    Launch {
+        framework: usize,
+        tasks: u8,
+        cpus: u8,
+    },
+    Decline {
+        framework: usize,
+    },
+    Update {
+        framework: usize,
+        task: u8,
+        state: u8,
+    },
+    Acknowledge {
+        framework: usize,
+        task: u8,
+    },
+    DropStream {
+        framework: usize,
+    },
+    DropLink {
+        agent: usize,
+    },
+    Suppress {
+        framework: usize,
+    },
+    Revive {
+        framework: usize,
+    },
+    Teardown {
+        framework: usize,
+    },
+    /// Minutes pass.
+    Wait(u8),
+    Pong {
+        agent: usize,
+    },
+    /// Registers (again): with the tasks that the ledger has of it, or without, in this boot.
+    Return {
+        agent: usize,
+        tasks: bool,
+        boot: u8,
+        cpus: u8,
+    },
+    Leave {
+        agent: usize,
+    },
+    Gone {
+        agent: usize,
+    },
+    FailOver,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -42,7 +88,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(|agent| Step::DropLink { agent }),
         1 => which.clone().prop_map(|framework| Step::Suppress { framework }),
         1 => which.clone().prop_map(|framework| Step::Revive { framework }),
-        1 => which.prop_map(|framework| Step::Teardown { framework }),
+        1 => which.clone().prop_map(|framework| Step::Teardown { framework }),
+        2 => (1..20u8).prop_map(Step::Wait),
+        3 => which.clone().prop_map(|agent| Step::Pong { agent }),
+        4 => (which.clone(), any::<bool>(), 0..2u8, 0..3u8)
+            .prop_map(|(agent, tasks, boot, cpus)| Step::Return { agent, tasks, boot, cpus }),
+        1 => which.clone().prop_map(|agent| Step::Leave { agent }),
+        1 => which.prop_map(|agent| Step::Gone { agent }),
+        1 => Just(Step::FailOver),
     ]
 }
 
@@ -55,9 +108,31 @@ const STATES: [TaskState; 6] = [
     TaskState::TaskKilled,
 ];
 
+/// A placed task as its agent reports it.
+fn running(placement: &Placement) -> AgentTask {
+    let info = task(&placement.task_id, &placement.agent_id, "cpus:1");
+    let info = mezzo_proto::v1::TaskInfo { resources: placement.resources.clone(), ..info };
+    AgentTask {
+        framework_id: placement.framework_id.clone(),
+        task_info: info.encode_to_vec().into(),
+        latest: Some(mezzo_proto::v1::TaskStatus {
+            task_id: info.task_id.clone(),
+            state: TaskState::TaskRunning as i32,
+            ..Default::default()
+        }),
+    }
+}
+
 /// Plays the steps and returns a transcript of everything that came out.
 fn play(steps: &[Step]) -> String {
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::with(|config| {
+        config.agent_removal_rate_limit =
+            Some(RateLimit { permits: 1, per: Duration::from_secs(120) });
+        config.registry_max_agent_count = 1;
+        config.registry_max_agent_age = Duration::from_secs(3600);
+    });
+    // What the agents have at least, lest they shrink.
+    let mut sizes = [8u8; 4];
     let mut frameworks: Vec<(StreamId, mezzo_proto::v1::FrameworkId)> = Vec::new();
     let mut agents: Vec<(LinkId, String)> = Vec::new();
     let mut offers: Vec<Vec<mezzo_proto::v1::Offer>> = Vec::new();
@@ -133,6 +208,49 @@ fn play(steps: &[Step]) -> String {
                 let Some((stream, id)) = frameworks.get(*framework) else { continue };
                 let result = cluster.call(*stream, id, call::Type::Teardown, |_| {});
                 transcript.push_str(&format!("{result:?}\n"));
+            }
+            Step::Wait(minutes) => cluster.advance(Duration::from_secs(u64::from(*minutes) * 60)),
+            Step::Pong { agent } => {
+                let Some((link, _)) = agents.get(*agent) else { continue };
+                if cluster.master.links.contains_key(link) {
+                    cluster.agent_says(*link, ToMaster::Pong(Pong {}));
+                }
+            }
+            Step::Return { agent, tasks, boot, cpus } => {
+                let Some((link, id)) = agents.get_mut(*agent) else { continue };
+                if cluster.master.gone.contains_key(id.as_str()) {
+                    continue;
+                }
+                let placed = cluster.registry.placements.values();
+                let placed = placed.filter(|p| *tasks && p.agent_id == *id).map(running).collect();
+                sizes[*agent] += cpus;
+                let size = format!("cpus:{};mem:1024", sizes[*agent]);
+                let last = LaunchPosition { term: 1, sequence: 1 };
+                let boot = format!("boot-{boot}");
+                *link = cluster.register(Some(id), &size, last, placed, &boot).0;
+            }
+            Step::Leave { agent } => {
+                let Some((link, _)) = agents.get(*agent) else { continue };
+                if cluster.master.links.contains_key(link) {
+                    cluster.agent_says(*link, ToMaster::Unregister(Unregister {}));
+                }
+            }
+            Step::Gone { agent } => {
+                let Some((_, id)) = agents.get(*agent) else { continue };
+                let request = RequestId(u64::MAX);
+                cluster.input(Input::MarkAgentGone { request, agent: id.as_str().into() });
+                let answer = cluster.replies.remove(&request);
+                transcript.push_str(&format!("{answer:?}\n"));
+            }
+            Step::FailOver => {
+                cluster = cluster.fail_over();
+                // Streams and links ended with the old master.
+                for (stream, id) in &mut frameworks {
+                    let aware = cluster.master.frameworks.get(id.value.as_str());
+                    let Some(known) = aware.map(|f| f.info.clone()) else { continue };
+                    *stream = cluster.subscribe(known);
+                }
+                offers.iter_mut().for_each(Vec::clear);
             }
             Step::Framework | Step::Agent => {}
         }

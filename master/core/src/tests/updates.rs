@@ -9,7 +9,7 @@ use mezzo_proto::v1::scheduler::call;
 use mezzo_proto::v1::task_status::{Reason, Source};
 
 use super::cluster::{Cluster, framework_info, task};
-use crate::{Input, LinkId, StreamId};
+use crate::{Input, LinkId, RequestId, StreamId};
 
 struct Running {
     cluster: Cluster,
@@ -137,13 +137,38 @@ fn reconciliation_answers_by_mesos_table() {
     assert_eq!(ask(&mut cluster, "no", Some(&agent)), Some(TaskState::TaskGone));
     assert_eq!(ask(&mut cluster, "no", Some("never")), Some(TaskState::TaskUnknown));
     assert_eq!(ask(&mut cluster, "no", None), Some(TaskState::TaskUnknown));
-    // While an agent is away, nobody can say.
+    // The ledger knows what an agent of this master's runs, linked or not.
     cluster.input(Input::LinkClosed { link });
     cluster.take_events(stream);
-    assert_eq!(ask(&mut cluster, "no", Some(&agent)), None);
-    assert_eq!(ask(&mut cluster, "no", None), None);
+    assert_eq!(ask(&mut cluster, "no", Some(&agent)), Some(TaskState::TaskGone));
+    assert_eq!(ask(&mut cluster, "no", None), Some(TaskState::TaskUnknown));
     cluster.advance(Duration::from_secs(601));
     cluster.take_events(stream);
     assert_eq!(ask(&mut cluster, "no", Some(&agent)), Some(TaskState::TaskUnreachable));
     assert_eq!(ask(&mut cluster, "t", None), Some(TaskState::TaskUnreachable));
+    let request = RequestId(1);
+    cluster.input(Input::MarkAgentGone { request, agent: agent.as_str().into() });
+    cluster.take_events(stream);
+    assert_eq!(ask(&mut cluster, "no", Some(&agent)), Some(TaskState::TaskGoneByOperator));
+    assert_eq!(ask(&mut cluster, "t", Some(&agent)), Some(TaskState::TaskGoneByOperator));
+}
+
+#[test]
+fn while_agents_of_an_earlier_master_are_awaited_nobody_can_say() {
+    let Running { cluster, id, agent, .. } = running();
+    let mut cluster = cluster.fail_over();
+    let info = v1::FrameworkInfo { id: Some(id.clone()), ..framework_info(true) };
+    let (stream, _) = cluster.framework(info);
+    for agent in [None, Some(agent.clone()), Some("never".to_owned())] {
+        let asked = call::reconcile::Task {
+            task_id: v1::TaskId { value: "no".to_owned() },
+            agent_id: agent.clone().map(|value| v1::AgentId { value }),
+        };
+        let call = call::Reconcile { tasks: vec![asked] };
+        cluster
+            .call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(call))
+            .expect("accepted");
+        let answers = cluster.take_statuses(stream).len();
+        assert_eq!(answers, usize::from(agent.as_deref() == Some("never")), "{agent:?}");
+    }
 }
