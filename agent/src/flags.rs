@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use mezzo_agent_core::ReconfigurationPolicy;
 use mezzo_proto::v1;
 
 use crate::isolators::{DEFAULT_ISOLATION, DEFAULT_PIDS_LIMIT};
@@ -59,6 +59,18 @@ pub struct Flags {
     #[arg(long, env = "MEZZO_ATTRIBUTES")]
     pub attributes: Option<String>,
 
+    /// What may have changed of this machine since it joined the cluster: nothing, or what was added
+    /// (resources, attributes and a domain; what was there may grow).
+    #[arg(
+        long,
+        alias = "reconfiguration_policy",
+        env = "MEZZO_RECONFIGURATION_POLICY",
+        default_value = "equal",
+        value_name = "equal|additive",
+        value_parser = reconfiguration_policy
+    )]
+    pub reconfiguration_policy: ReconfigurationPolicy,
+
     /// Isolators of every container, separated by commas.
     #[arg(long, env = "MEZZO_ISOLATION", default_value = DEFAULT_ISOLATION)]
     pub isolation: String,
@@ -75,10 +87,6 @@ pub struct Flags {
     #[arg(long, alias = "pids_limit", env = "MEZZO_PIDS_LIMIT", default_value_t = DEFAULT_PIDS_LIMIT)]
     pub pids_limit: u64,
 
-    /// How long an agent that leaves waits until its tasks' endings are acknowledged, such as 5secs.
-    #[arg(long, alias = "leave_timeout", env = "MEZZO_LEAVE_TIMEOUT", default_value = "5secs", value_parser = duration)]
-    pub leave_timeout: Duration,
-
     /// The `mezzo-launcher` program [default: the one beside this program]
     #[arg(long, env = "MEZZO_LAUNCHER")]
     pub launcher: Option<PathBuf>,
@@ -88,13 +96,21 @@ pub struct Flags {
     pub insecure: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    mezzo_types::parse_duration(text).map_err(|error| error.to_string())
+fn reconfiguration_policy(text: &str) -> Result<ReconfigurationPolicy, String> {
+    match text {
+        "equal" => Ok(ReconfigurationPolicy::Equal),
+        "additive" => Ok(ReconfigurationPolicy::Additive),
+        other => Err(format!("`{other}` is no policy: give equal or additive")),
+    }
 }
 
 impl Flags {
     /// Every flag that is set, as GET_FLAGS tells it.
     pub(crate) fn told(&self) -> Vec<v1::Flag> {
+        let policy = match self.reconfiguration_policy {
+            ReconfigurationPolicy::Equal => "equal",
+            ReconfigurationPolicy::Additive => "additive",
+        };
         let set = [
             ("master", Some(self.master.clone())),
             ("ip", Some(self.ip.to_string())),
@@ -105,11 +121,11 @@ impl Flags {
             ("resources", self.resources.clone()),
             ("default_role", Some(self.default_role.clone())),
             ("attributes", self.attributes.clone()),
+            ("reconfiguration_policy", Some(policy.to_owned())),
             ("isolation", Some(self.isolation.clone())),
             ("cgroups_root", Some(self.cgroups_root.clone())),
             ("cgroups_enable_cfs", Some(self.cgroups_enable_cfs.to_string())),
             ("pids_limit", Some(self.pids_limit.to_string())),
-            ("leave_timeout", Some(mezzo_types::format_duration(self.leave_timeout))),
             ("launcher", self.launcher.as_ref().map(|path| path.display().to_string())),
             ("insecure", Some(self.insecure.to_string())),
         ];

@@ -205,8 +205,11 @@ impl Contained {
         let mut seed = seed().map_err(AgentError::Seed)?;
         let ip = reachable_ip(flags.ip).to_string();
         let version = env!("CARGO_PKG_VERSION");
-        let mut config = Config::new(ground.info.clone(), version, containers.boot_id(), &ip);
-        config.farewell = flags.leave_timeout;
+        let config = Config {
+            reconfiguration_policy: flags.reconfiguration_policy,
+            any_port: flags.port == 0,
+            ..Config::new(ground.info.clone(), version, containers.boot_id(), &ip)
+        };
         let checkpoint = std::mem::take(&mut ground.checkpoint);
         let tasks = checkpoint.tasks.len();
         let ids = [seed.next_u64(), seed.next_u64()];

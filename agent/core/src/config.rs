@@ -8,9 +8,6 @@ use mezzo_status_updates::Backoff;
 /// Time between SIGTERM and SIGKILL where neither kill nor task says otherwise (Mesos' value).
 pub const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(3);
 
-/// Time for the last acknowledgements where nobody says otherwise.
-pub const DEFAULT_FAREWELL: Duration = Duration::from_secs(5);
-
 /// The agent as its flags and its host describe it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,9 +20,21 @@ pub struct Config {
     /// Address under which the tasks' ports are reached; goes into every status.
     pub ip: String,
     pub kill_grace: Duration,
-    /// How long an agent that leaves waits for the acknowledgements of its tasks' endings.
-    pub farewell: Duration,
     pub backoff: Backoff,
+    /// What may have changed since the agent joined the cluster.
+    pub reconfiguration_policy: ReconfigurationPolicy,
+    /// The operator does not care which port it is: another one is no change.
+    pub any_port: bool,
+}
+
+/// What an agent that joined the cluster may change of itself (Mesos' `--reconfiguration_policy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReconfigurationPolicy {
+    /// Nothing.
+    #[default]
+    Equal,
+    /// Resources and attributes may grow and be added, and a domain be added.
+    Additive,
 }
 
 impl Config {
@@ -36,8 +45,9 @@ impl Config {
             boot_id: boot_id.to_owned(),
             ip: ip.to_owned(),
             kill_grace: DEFAULT_KILL_GRACE,
-            farewell: DEFAULT_FAREWELL,
             backoff: Backoff::default(),
+            reconfiguration_policy: ReconfigurationPolicy::default(),
+            any_port: false,
         }
     }
 }

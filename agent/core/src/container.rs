@@ -96,7 +96,7 @@ impl Core {
         }
         self.containers.remove(id);
         self.persist(vec![Change::DeleteContainer(id.clone())], false);
-        self.go_if_ended(now);
+        self.go_if_ended();
     }
 
     /// Ends a task whose command never ran.

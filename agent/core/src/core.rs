@@ -45,8 +45,8 @@ pub struct Core {
 pub(crate) struct Leaving {
     /// Why, if it was not asked to.
     pub(crate) reason: Option<String>,
-    /// Monotonic time until which acknowledgements are waited for.
-    pub(crate) farewell_due_ns: Option<u64>,
+    /// The master knows, or would not listen.
+    pub(crate) told: bool,
     /// Nothing is left to be done.
     pub(crate) done: bool,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Leaving {
 impl Core {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
-            Input::LinkUp { link } => self.link_up(link),
+            Input::LinkUp { link } => self.link_up(now, link),
             Input::LinkDown { link } => self.link_down(link),
             Input::Master { link, message } => self.master_message(now, link, *message),
             Input::Started { container, pid, start_time_ticks } => {
@@ -77,7 +77,6 @@ impl Core {
                 Timer::Kill(key) => self.grace_over(&key),
                 Timer::Completion(key) => self.completion_time_over(now, &key),
                 Timer::Silence(link) => self.silence_over(now, link),
-                Timer::Farewell => self.go(),
             }
         }
         self.updates.handle_timeout(now);
@@ -156,12 +155,12 @@ impl Core {
     }
 
     /// Forgets a task that ended and whose ending is nobody's business any more.
-    pub(crate) fn forget_task(&mut self, now: Now, key: &TaskKey) {
+    pub(crate) fn forget_task(&mut self, key: &TaskKey) {
         if !self.drop_task(key) {
             return;
         }
         self.persist(vec![Change::DeleteTask(key.0.clone(), key.1.clone())], false);
-        self.go_if_ended(now);
+        self.go_if_ended();
     }
 
     /// Takes a task out of memory. Returns whether there was one.

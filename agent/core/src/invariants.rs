@@ -103,7 +103,6 @@ impl Core {
                     task.stage == TaskStage::Running && task.completion_due_ns.is_some()
                 }),
                 Timer::Silence(link) => self.link.as_ref().is_some_and(|own| own.id == *link),
-                Timer::Farewell => self.leaving.is_some(),
             };
             if !needed {
                 return Err(Violation::StrayTimer(format!("{timer:?}")));

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mezzo_proto::internal::v1::{
-    KillTask, LaunchPosition, StatusUpdate, Unregister, agent_to_master,
-};
+use mezzo_proto::internal::v1::{KillTask, StatusUpdate, agent_to_master};
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::capability;
 use mezzo_proto::v1::task_status::{Reason, Source};
 use mezzo_types::{ContainerId, FrameworkId, Now, Position, TaskId};
 
-use crate::core::{Core, Leaving};
-use crate::effect::{Change, Effect, TaskStage};
+use crate::core::Core;
+use crate::effect::{Effect, TaskStage};
 use crate::record::text;
 use crate::task::{Cause, Kill, TaskKey, duration};
 use crate::timers::Timer;
@@ -149,7 +147,7 @@ impl Core {
         for key in keys {
             let Some(task) = self.tasks.get_mut(&key) else { continue };
             if task.ended() {
-                self.forget_task(now, &key);
+                self.forget_task(&key);
                 continue;
             }
             task.forsaken = true;
@@ -157,65 +155,5 @@ impl Core {
             self.persist_task(&key);
             self.order_kill(now, &key, None, Cause::Ordered);
         }
-    }
-
-    /// Begins to leave the cluster; `reason` says why if nobody asked for it here.
-    pub(crate) fn leave(&mut self, now: Now, reason: Option<String>) {
-        if self.leaving.is_some() {
-            return;
-        }
-        self.leaving = Some(Leaving { reason, farewell_due_ns: None, done: false });
-        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
-        for key in keys {
-            self.order_kill(now, &key, None, Cause::Ordered);
-        }
-        self.go_if_ended(now);
-    }
-
-    /// Goes once no process is left. The acknowledgements of the endings are waited for a little, if a
-    /// master is there to bring them.
-    pub(crate) fn go_if_ended(&mut self, now: Now) {
-        let Some(leaving) = &mut self.leaving else { return };
-        let running = !self.containers.is_empty() || self.tasks.values().any(|task| !task.ended());
-        if leaving.done || running {
-            return;
-        }
-        let registered = self.link.as_ref().is_some_and(|link| link.registered.is_some());
-        if !self.tasks.is_empty() && registered {
-            if leaving.farewell_due_ns.is_none() {
-                let due = now.plus(self.config.farewell);
-                leaving.farewell_due_ns = Some(due);
-                self.timers.set(due, Timer::Farewell);
-            }
-            return;
-        }
-        self.go();
-    }
-
-    pub(crate) fn go(&mut self) {
-        let Some(leaving) = &mut self.leaving else { return };
-        if std::mem::replace(&mut leaving.done, true) {
-            return;
-        }
-        if let Some(due) = leaving.farewell_due_ns.take() {
-            self.timers.cancel(due, Timer::Farewell);
-        }
-        let reason = leaving.reason.clone();
-        // A new agent of this work directory starts to count launches anew.
-        self.last_launch = LaunchPosition::default();
-        let mut changes = vec![Change::DeleteIdentity, Change::PutLastLaunch(self.last_launch)];
-        let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
-        changes.extend(keys.iter().map(|key| Change::DeleteTask(key.0.clone(), key.1.clone())));
-        for key in keys {
-            self.drop_task(&key);
-        }
-        self.identity.info = Some(self.config.info.clone());
-        self.persist(changes, true);
-        let after = self.position;
-        if let Some(link) = self.link.as_ref().filter(|link| link.registered.is_some()) {
-            let link = link.id;
-            self.send(link, agent_to_master::Message::Unregister(Unregister {}), after);
-        }
-        self.effects.push_back(Effect::Left { reason, after });
     }
 }

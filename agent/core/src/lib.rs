@@ -9,7 +9,9 @@
 //! | `core` | [`Core`]: dispatch, timers, effects |
 //! | `link` | registration with the master, fencing by term |
 //! | `launch` | orders to run a task, each taken once |
-//! | `kill` | kills, their grace period and what follows it; shutdown of a framework, leaving |
+//! | `kill` | kills, their grace period and what follows it; shutdown of a framework |
+//! | `leave` | leaving the cluster for good |
+//! | `compatibility` | what an agent may change of itself and still be the same |
 //! | `container` | what containers report |
 //! | `ending` | how a task ended, in Mesos' states, reasons and sentences |
 //! | `updates` | status updates on their way to the master |
@@ -35,6 +37,7 @@
 //! on it carries that position as `after` and is carried out once it is durable, in order: a task is
 //! written down before it is launched, an update before it is sent.
 
+mod compatibility;
 mod config;
 mod container;
 mod core;
@@ -44,6 +47,7 @@ mod input;
 mod invariants;
 mod kill;
 mod launch;
+mod leave;
 mod link;
 mod record;
 mod recovery;
@@ -57,10 +61,11 @@ mod updates;
 mod tests;
 
 pub use crate::core::Core;
-pub use config::{Config, DEFAULT_KILL_GRACE};
+pub use compatibility::RecoverError;
+pub use config::{Config, DEFAULT_KILL_GRACE, ReconfigurationPolicy};
 pub use effect::{Change, Effect, Launch, Persist, TaskStage, TaskView, ViewChange};
 pub use ending::signal_name;
 pub use input::{Ending, Input, Limitation, LinkId};
 pub use invariants::Violation;
-pub use recovery::{Checkpoint, Observed, RecoverError};
+pub use recovery::{Checkpoint, Observed};
 pub use statistics::Statistics;

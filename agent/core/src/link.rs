@@ -13,18 +13,17 @@ use crate::effect::{Change, Effect, ViewChange};
 use crate::input::LinkId;
 use crate::timers::Timer;
 
+/// How long a master may take to answer a registration. It answers once its log has the agent, which
+/// takes milliseconds; one that is this slow has stopped or is cut off, and another dial may find
+/// another one.
+pub(crate) const REGISTRATION_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The stream in use.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
     /// Set by `Registered`.
     pub(crate) registered: Option<Registration>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Registration {
-    /// Of the master on the other side.
-    pub(crate) term: u64,
     /// The master is taken for dead when nothing arrives for this long; zero for never.
     pub(crate) patience: Duration,
     /// Monotonic time of the last message.
@@ -33,16 +32,30 @@ pub(crate) struct Registration {
     pub(crate) silence_due_ns: Option<u64>,
 }
 
+#[derive(Debug)]
+pub(crate) struct Registration {
+    /// Of the master on the other side.
+    pub(crate) term: u64,
+}
+
 impl Core {
-    pub(crate) fn link_up(&mut self, id: LinkId) {
-        if self.leaving.as_ref().is_some_and(|leaving| leaving.done) {
+    pub(crate) fn link_up(&mut self, now: Now, id: LinkId) {
+        if self.leaving.as_ref().is_some_and(|leaving| leaving.told || leaving.done) {
             // To register now would make a new agent that is never heard of again.
             return self.close_link(id, "the agent left the cluster");
         }
         if let Some(old) = self.link.as_ref().map(|link| link.id) {
             self.close_link(old, "a newer link to the master is in use");
         }
-        self.link = Some(Link { id, registered: None });
+        let silence_due_ns = now.plus(REGISTRATION_PATIENCE);
+        self.timers.set(silence_due_ns, Timer::Silence(id));
+        self.link = Some(Link {
+            id,
+            registered: None,
+            patience: REGISTRATION_PATIENCE,
+            heard_ns: now.mono_ns,
+            silence_due_ns: Some(silence_due_ns),
+        });
         let register = agent_to_master::Message::Register(self.register());
         // It tells of tasks and of a last launch: nothing may be told that a crash can take back.
         self.send(id, register, self.position);
@@ -65,10 +78,10 @@ impl Core {
     fn drop_link(&mut self) {
         self.updates.disconnected();
         let Some(link) = self.link.take() else { return };
-        if let Some(registration) = link.registered {
-            if let Some(due) = registration.silence_due_ns {
-                self.timers.cancel(due, Timer::Silence(link.id));
-            }
+        if let Some(due) = link.silence_due_ns {
+            self.timers.cancel(due, Timer::Silence(link.id));
+        }
+        if link.registered.is_some() {
             self.view(ViewChange::Registered(None));
         }
     }
@@ -96,9 +109,7 @@ impl Core {
             return;
         }
         let Some(link) = self.link.as_mut().filter(|link| link.id == id) else { return };
-        if let Some(registration) = &mut link.registered {
-            registration.heard_ns = now.mono_ns;
-        }
+        link.heard_ns = now.mono_ns;
         let registered = link.registered.is_some();
         use master_to_agent::Message;
         match (message.message, registered) {
@@ -141,7 +152,8 @@ impl Core {
             );
             return self.close_link(id, reason);
         }
-        if message.term > highest || self.agent_id().is_none() {
+        let leaving = self.leaving.is_some();
+        if !leaving && (message.term > highest || self.agent_id().is_none()) {
             self.identity.highest_term = message.term;
             let info = self.identity.info.get_or_insert_with(|| self.config.info.clone());
             info.id = Some(assigned);
@@ -151,16 +163,23 @@ impl Core {
         }
         let patience = Duration::from_millis(message.ping_timeout_ms);
         let silence_due_ns = (!patience.is_zero()).then(|| now.plus(patience));
-        if let Some(due) = silence_due_ns {
-            self.timers.set(due, Timer::Silence(id));
-        }
         let term = message.term;
-        let registration = Registration { term, patience, heard_ns: now.mono_ns, silence_due_ns };
         if let Some(link) = &mut self.link {
-            link.registered = Some(registration);
+            link.registered = Some(Registration { term });
+            link.patience = patience;
+            let was = std::mem::replace(&mut link.silence_due_ns, silence_due_ns);
+            if let Some(due) = was {
+                self.timers.cancel(due, Timer::Silence(id));
+            }
+            if let Some(due) = silence_due_ns {
+                self.timers.set(due, Timer::Silence(id));
+            }
         }
         self.statistics.registrations += 1;
         self.view(ViewChange::Registered(Some(term)));
+        if leaving {
+            return self.tell_departure();
+        }
         self.updates.connected(now);
     }
 
@@ -172,22 +191,17 @@ impl Core {
     }
 
     pub(crate) fn silence_over(&mut self, now: Now, id: LinkId) {
-        let registration = self
-            .link
-            .as_mut()
-            .filter(|link| link.id == id)
-            .and_then(|link| link.registered.as_mut());
-        let Some(registration) = registration else { return };
-        registration.silence_due_ns = None;
-        let patience = registration.patience;
-        let heard = Now { mono_ns: registration.heard_ns, ..now };
+        let Some(link) = self.link.as_mut().filter(|link| link.id == id) else { return };
+        link.silence_due_ns = None;
+        let patience = link.patience;
+        let heard = Now { mono_ns: link.heard_ns, ..now };
         let due = heard.plus(patience);
         if now.reached(due) {
             let reason = format!("the master was silent for {} s", patience.as_secs_f64());
             self.close_link(id, reason);
             return;
         }
-        registration.silence_due_ns = Some(due);
+        link.silence_due_ns = Some(due);
         self.timers.set(due, Timer::Silence(id));
     }
 }

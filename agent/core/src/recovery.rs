@@ -13,7 +13,7 @@
 //! After a new boot no process of before can live, and records that were not forced to disk may be
 //! older than what the master was told. Endings that are written down stand: they are sent again. Every
 //! other task is forgotten without a word, and the master, who misses it in the registration, decides its
-//! ending from its ledger.
+//! ending from its ledger. If the agent also changed in a way that it may not, it joins as a new one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +26,10 @@ use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::{Reason, Source};
 use mezzo_status_updates::{Update, UpdateStreams};
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{
-    Attributes, ContainerId, FrameworkId, IdSource, Now, Position, Resources, TaskId, Uuid16,
-};
+use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, TaskId, Uuid16};
 use prost::Message;
 
+use crate::compatibility::{self, RecoverError};
 use crate::config::Config;
 use crate::core::Core;
 use crate::effect::{Change, Effect, TaskStage, ViewChange};
@@ -68,17 +67,6 @@ pub enum Observed {
     },
 }
 
-/// Why an agent cannot start as the one it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecoverError {
-    /// Tasks and offers rest on what the agent said of itself when it joined.
-    #[error(
-        "the agent's {field} changed from '{was}' to '{is}' since it joined the cluster; restore the old \
-         value, or remove the work directory to join as a new agent (its tasks are lost then)"
-    )]
-    Incompatible { field: &'static str, was: String, is: String },
-}
-
 impl Core {
     /// Starts the machine. `observed` tells of every container that is written down in this boot or found
     /// on the host; `seed` makes ids and must differ from run to run.
@@ -93,11 +81,24 @@ impl Core {
         seed: [u64; 2],
     ) -> Result<Core, RecoverError> {
         let Checkpoint { identity, last_launch, tasks, containers, unreadable } = checkpoint;
-        let was = identity.filter(|was| was.info.as_ref().is_some_and(|info| info.id.is_some()));
+        let mut was =
+            identity.filter(|was| was.info.as_ref().is_some_and(|info| info.id.is_some()));
         let mut info = config.info.clone();
-        if let Some(old) = was.as_ref().and_then(|was| was.info.as_ref()) {
-            check_compatible(old, &info)?;
-            info.id = old.id.clone();
+        let highest_term = was.as_ref().map_or(0, |was| was.highest_term);
+        let known = was.as_ref().and_then(|was| Some((was.info.as_ref()?, &was.boot_id)));
+        if let Some((old, boot_id)) = known {
+            let mut held = info.clone();
+            // `--port=0` is whatever port is free.
+            if config.any_port {
+                held.port = old.port;
+            }
+            match compatibility::check(config.reconfiguration_policy, old, &held) {
+                Ok(()) => info.id = old.id.clone(),
+                // Nothing of before lives, so nothing is lost that is not lost already: as in Mesos the
+                // host joins as a new agent, and the old one becomes unreachable.
+                Err(_) if *boot_id != config.boot_id => was = None,
+                Err(error) => return Err(error),
+            }
         }
         // Without an identity the records are leftovers of a cluster that the agent left.
         let member = was.is_some();
@@ -106,7 +107,7 @@ impl Core {
         let identity = AgentIdentity {
             info: Some(info.clone()),
             boot_id: config.boot_id.clone(),
-            highest_term: was.as_ref().map_or(0, |was| was.highest_term),
+            highest_term,
         };
         let mut core = Core {
             updates: UpdateStreams::new(config.backoff),
@@ -128,6 +129,12 @@ impl Core {
         if was.as_ref().is_some_and(|was| *was != core.identity) {
             let identity = Box::new(core.identity.clone());
             core.persist(vec![Change::PutIdentity(identity)], true);
+        }
+        if was.is_none() && highest_term > 0 {
+            core.persist(
+                vec![Change::DeleteIdentity, Change::PutLastLaunch(core.last_launch)],
+                true,
+            );
         }
         core.view(ViewChange::Agent(Box::new(info)));
         for record in containers {
@@ -332,22 +339,4 @@ fn recovered_kill(now: Now, record: &TaskRecord, started: bool) -> Kill {
             task_record::KillCause::CompletionTime => Cause::CompletionTime,
         },
     }
-}
-
-/// Mesos' reconfiguration policy `equal`, but for the port: nothing rests on it, and it may be any free one.
-fn check_compatible(was: &v1::AgentInfo, is: &v1::AgentInfo) -> Result<(), RecoverError> {
-    let differ = |field, was: String, is: String| {
-        if was == is { Ok(()) } else { Err(RecoverError::Incompatible { field, was, is }) }
-    };
-    let resources = |info: &v1::AgentInfo| match Resources::from_proto(&info.resources) {
-        Ok(resources) => resources.to_string(),
-        Err(error) => error.to_string(),
-    };
-    let attributes = |info: &v1::AgentInfo| match Attributes::from_proto(&info.attributes) {
-        Ok(attributes) => attributes.to_string(),
-        Err(error) => error.to_string(),
-    };
-    differ("hostname", was.hostname.clone(), is.hostname.clone())?;
-    differ("resources", resources(was), resources(is))?;
-    differ("attributes", attributes(was), attributes(is))
 }

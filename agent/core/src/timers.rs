@@ -15,8 +15,6 @@ pub(crate) enum Timer {
     Completion(TaskKey),
     /// The master was silent for too long.
     Silence(LinkId),
-    /// The agent leaves; acknowledgements are waited for no longer.
-    Farewell,
 }
 
 #[derive(Debug, Default)]

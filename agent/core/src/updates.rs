@@ -54,7 +54,7 @@ impl Core {
     /// Reports the ending of a task, or just forgets the task if nobody waits for it.
     pub(crate) fn end(&mut self, now: Now, key: &TaskKey, status: v1::TaskStatus) {
         if self.tasks.get(key).is_some_and(|task| task.forsaken) {
-            self.forget_task(now, key);
+            self.forget_task(key);
         } else {
             self.report(now, key, status, Vec::new());
         }
@@ -77,7 +77,7 @@ impl Core {
                 let record = self.task_record(&key);
                 self.persist(record.into_iter().collect(), false);
             }
-            Some(Acknowledged::Closed) => self.forget_task(now, &key),
+            Some(Acknowledged::Closed) => self.forget_task(&key),
         }
         self.statistics.acknowledgements_valid += 1;
     }

@@ -233,8 +233,6 @@ fn agent_flags(
         format!("--port={}", flags.agent_port).into(),
         option("--work-dir=", &directory.join("agent")),
         option("--runtime-dir=", &directory.join("run")),
-        // Detached tasks have nobody left who would acknowledge their endings.
-        "--leave-timeout=500ms".into(),
         format!("--cgroups-root={}", cgroups_root(directory)).into(),
     ];
     if let Some(resources) = &flags.resources {

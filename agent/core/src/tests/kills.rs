@@ -5,7 +5,7 @@ use mezzo_proto::v1::framework_info::capability;
 use mezzo_proto::v1::task_status::Reason;
 
 use super::{LINK, World, framework, grace, task};
-use crate::Input;
+use crate::{Input, LinkId, Observed};
 
 #[test]
 fn a_kill_is_sigterm_then_three_seconds_then_the_end() {
@@ -145,7 +145,7 @@ fn a_framework_that_is_shut_down_leaves_nothing() {
 }
 
 #[test]
-fn an_agent_leaves_after_its_tasks() {
+fn an_agent_that_leaves_says_so_and_ends_its_tasks() {
     let mut world = World::registered();
     let container = world.running("t");
     world.acknowledge("t");
@@ -153,39 +153,33 @@ fn an_agent_leaves_after_its_tasks() {
     world.transcript();
     world.handle(Input::Leave);
     world.handle(Input::Leave);
-    assert_eq!(world.transcript(), "persist t KILLING []\nsignal 15 after 6");
+    assert_eq!(
+        world.transcript(),
+        "persist synced no identity, last launch 0.0\nsend unregister after 6\n\
+         persist t KILLING []\nsignal 15 after 7"
+    );
+    assert_eq!(world.records.identity, None);
+    // The master closes the link; it is not wanted again.
+    world.handle(Input::LinkDown { link: LINK });
+    world.handle(Input::LinkUp { link: LinkId(2) });
+    assert_eq!(world.transcript(), "close link 2: the agent left the cluster");
     world.exited(&container, 15);
     world.destroyed(&container);
     assert_eq!(
         world.transcript(),
-        "persist t ENDED [KILLED]\ndestroy after 7\nsend t KILLED (KILLED) after 7\n\
-         persist no container"
+        "persist t ENDED [KILLED]\ndestroy after 8\npersist no container\npersist no t\n\
+         left None after 10"
     );
-    world.run(&task("late"), framework(&[]));
-    assert_eq!(world.latest("late").state(), v1::TaskState::TaskLost);
-    world.acknowledge("late");
-    world.transcript();
-    world.acknowledge("t");
-    assert_eq!(
-        world.transcript(),
-        "persist no t\npersist synced no identity, last launch 0.0\nsend unregister after 12\nleft None after 12"
-    );
+    assert!(world.records.tasks.is_empty());
 }
 
 #[test]
-fn a_leaving_agent_does_not_wait_for_acknowledgements_for_ever() {
+fn a_launch_on_its_way_to_an_agent_that_leaves_is_not_run() {
     let mut world = World::registered();
-    let container = world.running("t");
+    world.running("t");
     world.handle(Input::Leave);
-    world.exited(&container, 15);
-    world.destroyed(&container);
-    world.transcript();
-    world.pass(5.0);
-    assert_eq!(
-        world.transcript(),
-        "persist synced no identity, last launch 0.0, no t\nsend unregister after 7\nleft None after 7"
-    );
-    assert_eq!(world.records.identity, None);
+    world.run(&task("late"), framework(&[]));
+    assert_eq!(world.latest("late").state(), v1::TaskState::TaskLost);
 }
 
 #[test]
@@ -195,7 +189,6 @@ fn an_agent_that_left_can_join_again() {
     world.handle(Input::Leave);
     world.exited(&container, 15);
     world.destroyed(&container);
-    world.pass(5.0);
     world.restart(super::config(), &[]);
     world.register(LINK, super::TERM);
     world.sequence = 0;
@@ -204,16 +197,31 @@ fn an_agent_that_left_can_join_again() {
 }
 
 #[test]
-fn an_agent_without_a_master_leaves_at_once() {
+fn an_agent_killed_while_it_leaves_ends_the_rest_and_joins_anew() {
+    let mut world = World::registered();
+    let container = world.running("t");
+    world.handle(Input::Leave);
+    let alive = Observed::Running { pid: 42, start_time_ticks: 4200, limitation: None };
+    world.restart(super::config(), &[(&container, alive)]);
+    assert!(world.records.tasks.is_empty());
+    assert!(world.transcript().contains("destroy"), "the container is nobody's");
+    world.handle(Input::LinkUp { link: LINK });
+    assert!(world.core.info().is_some_and(|info| info.id.is_none()));
+}
+
+/// The master may come back while the last tasks end.
+#[test]
+fn an_agent_without_a_master_leaves_all_the_same() {
     let mut world = World::registered();
     let container = world.running("t");
     world.handle(Input::LinkDown { link: LINK });
     world.handle(Input::Leave);
+    assert!(!world.transcript().contains("unregister"));
+    world.register(LinkId(2), super::TERM + 1);
+    let transcript = world.transcript();
+    assert!(transcript.ends_with("send unregister after 5"), "{transcript}");
+    assert_eq!(world.records.identity, None);
     world.exited(&container, 15);
-    world.transcript();
     world.destroyed(&container);
-    assert_eq!(
-        world.transcript(),
-        "persist no container\npersist synced no identity, last launch 0.0, no t\nleft None after 7"
-    );
+    assert!(world.transcript().contains("left None"));
 }

@@ -115,6 +115,21 @@ fn a_silent_master_is_given_up() {
     assert_eq!(world.core.poll_timeout(), None);
 }
 
+/// A master that was stopped, or is cut off, may have opened the stream and say nothing.
+#[test]
+fn a_master_that_does_not_confirm_is_given_up() {
+    let mut world = World::new();
+    world.handle(Input::LinkUp { link: LINK });
+    world.transcript();
+    world.pass(59.0);
+    assert_eq!(world.transcript(), "");
+    world.pass(1.0);
+    assert_eq!(world.transcript(), "close link 1: the master was silent for 60 s");
+    world.handle(Input::LinkDown { link: LINK });
+    world.register(SECOND, TERM);
+    assert!(world.core.statistics().registrations == 1);
+}
+
 #[test]
 fn a_barred_agent_ends_its_tasks_and_goes() {
     let mut world = World::registered();
@@ -125,11 +140,12 @@ fn a_barred_agent_ends_its_tasks_and_goes() {
     assert_eq!(
         world.transcript(),
         "close link 1: the master refused: marked gone\n\
-         persist t KILLING [STARTING RUNNING]\nsignal 15 after 4"
+         persist synced no identity, last launch 0.0\n\
+         persist t KILLING [STARTING RUNNING]\nsignal 15 after 5"
     );
     world.exited(&container, 15);
     world.destroyed(&container);
-    assert!(world.transcript().ends_with("left Some(\"marked gone\") after 7"));
+    assert!(world.transcript().ends_with("left Some(\"marked gone\") after 8"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What follows from records and findings.
 
+use mezzo_proto::storage::v1::task_record;
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
 use mezzo_proto::v1::task_status::Reason;
@@ -169,19 +170,79 @@ fn containers_of_nobody_are_ended() {
     assert_eq!(world.transcript(), "");
 }
 
+fn elsewhere() -> Config {
+    let mut other = config();
+    other.info.hostname = "elsewhere".into();
+    other
+}
+
 #[test]
 fn an_agent_that_changed_is_not_the_same() {
     let world = World::registered();
-    let mut other = config();
-    other.info.hostname = "elsewhere".into();
     let checkpoint = world.records.checkpoint();
     let error =
-        Core::recover(world.now, other, checkpoint, &Default::default(), [0, 0]).unwrap_err();
+        Core::recover(world.now, elsewhere(), checkpoint, &Default::default(), [0, 0]).unwrap_err();
     assert_eq!(
         error.to_string(),
         "the agent's hostname changed from 'host' to 'elsewhere' since it joined the cluster; restore \
          the old value, or remove the work directory to join as a new agent (its tasks are lost then)"
     );
+}
+
+#[test]
+fn any_port_is_a_free_one() {
+    let world = World::registered();
+    let mut other = config();
+    other.info.port = Some(40_000);
+    let checkpoint = || world.records.checkpoint();
+    let recover =
+        |config| Core::recover(world.now, config, checkpoint(), &Default::default(), [0, 0]);
+    assert!(recover(other.clone()).is_err());
+    let core = recover(Config { any_port: true, ..other }).expect("the same agent");
+    let info = core.info().expect("known");
+    assert_eq!((info.port(), info.id.is_some()), (40_000, true));
+}
+
+/// The tasks of before are dead in any case.
+#[test]
+fn an_agent_that_changed_over_a_reboot_joins_as_a_new_one() {
+    let mut world = World::registered();
+    world.running("t");
+    let rebooted = Config { boot_id: "boot-2".into(), ..elsewhere() };
+    world.restart(rebooted, &[]);
+    assert_eq!(world.records.identity, None);
+    assert!(world.records.tasks.is_empty());
+    world.transcript();
+    world.handle(crate::Input::LinkUp { link: LINK });
+    assert!(world.transcript().starts_with("send register of term 7 []"));
+    assert!(world.core.info().is_some_and(|info| info.id.is_none()));
+}
+
+/// Power loss takes what was not forced to the disk, newest first: whatever is left, the agent tells of
+/// no task of before as if it lived, and never of an ending that is not written down.
+#[test]
+fn after_a_power_loss_only_what_reached_the_disk_is_told() {
+    let mut world = World::registered();
+    let mut left = vec![world.records.clone()];
+    let container = world.launched("t");
+    left.push(world.records.clone());
+    world.started(&container);
+    left.push(world.records.clone());
+    world.exited(&container, 7 << 8);
+    left.push(world.records.clone());
+    for records in left {
+        let ended = records.tasks.values().any(|task| task.phase() == task_record::Phase::Ended);
+        let mut world = World::registered();
+        world.records = records;
+        world.restart(Config { boot_id: "boot-2".into(), ..config() }, &[]);
+        world.transcript();
+        world.handle(crate::Input::LinkUp { link: LINK });
+        let told = world.transcript();
+        let expected =
+            if ended { "send register of term 7 [FAILED]" } else { "send register of term 7 []" };
+        assert!(told.starts_with(expected), "{told}");
+        assert!(world.records.containers.is_empty());
+    }
 }
 
 #[test]
