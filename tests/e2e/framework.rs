@@ -21,9 +21,20 @@ pub(crate) struct Probe {
 
 impl Probe {
     pub(crate) async fn connect(cluster: &Cluster) -> Self {
-        let framework = Framework::new("probe", "root")
-            .failover_timeout(Duration::from_secs(600))
-            .capability(v1::framework_info::capability::Type::PartitionAware);
+        let aware = v1::framework_info::capability::Type::PartitionAware;
+        Self::connect_as(cluster, Self::framework().capability(aware)).await
+    }
+
+    /// Without PARTITION_AWARE, as frameworks of old.
+    pub(crate) async fn connect_plain(cluster: &Cluster) -> Self {
+        Self::connect_as(cluster, Self::framework()).await
+    }
+
+    fn framework() -> Framework {
+        Framework::new("probe", "root").failover_timeout(Duration::from_secs(600))
+    }
+
+    async fn connect_as(cluster: &Cluster, framework: Framework) -> Self {
         let (calls, events) =
             Scheduler::connect(cluster.address(), framework).await.expect("subscribes");
         Self {
@@ -77,6 +88,14 @@ impl Probe {
 
     pub(crate) async fn until_running(&mut self, task: &str) {
         self.until("the task to run", |probe| probe.has(task, TaskState::TaskRunning)).await;
+    }
+
+    /// Handles events until the newest update of the task has this state, and returns it.
+    pub(crate) async fn until_state(&mut self, task: &str, state: TaskState) -> TaskStatus {
+        let newest = |probe: &Self| probe.updates.get(task).and_then(|all| all.last()).cloned();
+        let what = format!("{task} to be {}", state.as_str_name());
+        self.until(&what, |probe| newest(probe).is_some_and(|s| s.state() == state)).await;
+        newest(self).expect("it was there")
     }
 
     pub(crate) fn has(&self, task: &str, state: TaskState) -> bool {

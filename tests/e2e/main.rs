@@ -4,6 +4,7 @@ mod cli;
 mod dev;
 mod framework;
 mod http;
+mod partition;
 mod pymesos;
 mod survival;
 mod tasks;

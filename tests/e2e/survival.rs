@@ -65,6 +65,9 @@ async fn sigterm_leaves_tasks_running_and_sigusr1_ends_them() {
     assert!(probe.end_of("stays").is_none());
     cluster.end_agent(Signal::SIGUSR1).expect("ends");
     let status = probe.ending("stays").await;
-    assert!(matches!(status.state(), TaskState::TaskLost | TaskState::TaskKilled), "{status:?}");
+    assert_eq!(status.state(), TaskState::TaskLost);
+    assert_eq!(status.reason(), mezzo_sdk::v1::task_status::Reason::AgentRemoved);
+    let unregistered = cluster.master_metric("master/slave_removals/reason_unregistered");
+    assert_eq!(unregistered.expect("is there"), 1.0);
     assert!(cluster.container_cgroups().is_empty(), "{:?}", cluster.container_cgroups());
 }

@@ -17,6 +17,9 @@ use crate::leftovers::Leftovers;
 const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Lays its first argument over the kernel's boot id, then becomes the program of the others.
+const BOOT_ID_OVER: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id; shift; exec "$@""#;
+
 /// How a cluster is started.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -24,12 +27,25 @@ pub struct Options {
     pub resources: String,
     /// Whether tasks may run as root.
     pub root_submissions: bool,
+    /// More flags of the master.
+    pub master_flags: Vec<String>,
+    /// More flags of the agent.
+    pub agent_flags: Vec<String>,
+    /// A file that the agent sees as the kernel's boot id: it is started in a mount namespace of its own
+    /// where this file lies over `/proc/sys/kernel/random/boot_id`.
+    pub boot_id: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let resources = "cpus:64;mem:65536;disk:65536;ports:[31000-31999]".to_owned();
-        Self { resources, root_submissions: true }
+        Self {
+            resources,
+            root_submissions: true,
+            master_flags: Vec::new(),
+            agent_flags: Vec::new(),
+            boot_id: None,
+        }
     }
 }
 
@@ -74,6 +90,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// How the daemons are started from now on.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
     /// `host:port` of the master.
     pub fn address(&self) -> &str {
         &self.address
@@ -102,6 +123,7 @@ impl Cluster {
         if self.options.root_submissions {
             flags.push("--root-submissions");
         }
+        flags.extend(self.options.master_flags.iter().map(String::as_str));
         let (child, address) = self.spawn("master", &flags)?;
         self.master = Some(child);
         self.address = address;
@@ -110,11 +132,20 @@ impl Cluster {
 
     /// Starts the agent and waits until the master has it.
     pub fn start_agent(&mut self) -> Result<()> {
+        self.start_agent_alone()?;
+        self.wait("the agent to register", |cluster| {
+            let snapshot = http_get(&cluster.address, "/metrics/snapshot").ok()?;
+            snapshot.contains("\"master/slaves_active\":1").then_some(())
+        })
+    }
+
+    /// Starts the agent; whether the master takes it is another matter.
+    pub fn start_agent_alone(&mut self) -> Result<()> {
         let port = port_of(&self.agent_address)?;
         let (work_dir, runtime_dir) = (self.path("agent"), self.path("run"));
         let (address, cgroup) = (self.address.clone(), self.leftovers.cgroup.clone());
         let resources = self.options.resources.clone();
-        let flags = [
+        let mut flags = vec![
             "--master",
             &address,
             "--port",
@@ -128,13 +159,12 @@ impl Cluster {
             "--resources",
             &resources,
         ];
+        let more = self.options.agent_flags.clone();
+        flags.extend(more.iter().map(String::as_str));
         let (child, address) = self.spawn("agent", &flags)?;
         self.agent = Some(child);
         self.agent_address = address;
-        self.wait("the agent to register", |cluster| {
-            let snapshot = http_get(&cluster.address, "/metrics/snapshot").ok()?;
-            snapshot.contains("\"master/slaves_active\":1").then_some(())
-        })
+        Ok(())
     }
 
     /// `kill -9` of the master.
@@ -145,6 +175,55 @@ impl Cluster {
     /// `kill -9` of the agent. Its tasks run on.
     pub fn kill_agent(&mut self) -> Result<()> {
         end(&mut self.agent, Signal::SIGKILL).context("the agent")
+    }
+
+    /// Sends a signal to the agent, such as SIGSTOP.
+    pub fn signal_agent(&self, signal: Signal) -> Result<()> {
+        let agent = self.agent.as_ref().context("there is no agent")?;
+        Ok(kill(Pid::from_raw(i32::try_from(agent.id())?), signal)?)
+    }
+
+    /// Waits until the agent has ended by itself.
+    pub fn agent_ended(&mut self) -> Result<std::process::ExitStatus> {
+        let mut agent = self.agent.take().context("there is no agent")?;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = agent.try_wait().context("cannot wait for the agent")? {
+                return Ok(status);
+            }
+            std::thread::sleep(LOOK);
+        }
+        self.agent = Some(agent);
+        bail!("waited {} s for the agent to end: {}", PATIENCE.as_secs(), self.logs())
+    }
+
+    /// Kills everything that a reboot would end: the agent, its tasks and its launcher.
+    pub fn kill_host(&mut self) -> Result<()> {
+        self.kill_agent()?;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let left = self.leftovers.processes();
+            let master = self.master.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+            let left: Vec<i32> = left.into_iter().filter(|pid| Some(*pid) != master).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            for pid in left {
+                // It may have ended with another one.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            std::thread::sleep(LOOK);
+        }
+        bail!("processes of the agent cannot be ended: {:?}", self.leftovers.processes())
+    }
+
+    /// What the metrics endpoint of the master says of `name`.
+    pub fn master_metric(&self, name: &str) -> Result<f64> {
+        let snapshot = http_get(&self.address, "/metrics/snapshot")?;
+        let key = format!("\"{name}\":");
+        let (_, rest) = snapshot.split_once(&key).with_context(|| format!("no metric {name}"))?;
+        let number = rest.split([',', '}']).next().unwrap_or_default();
+        number.trim().parse().with_context(|| format!("{name} is {number}"))
     }
 
     /// Sends a signal to the agent and waits for its end.
@@ -226,7 +305,15 @@ impl Cluster {
     fn spawn(&self, daemon: &str, flags: &[&str]) -> Result<(Child, String)> {
         let log = File::options().create(true).append(true).open(self.log(daemon));
         let log = log.context("cannot log")?;
-        let mut command = Command::new(binary("mezzo")?);
+        let mut command = match self.options.boot_id.as_ref().filter(|_| daemon == "agent") {
+            None => Command::new(binary("mezzo")?),
+            Some(boot_id) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "sh", "-euc", BOOT_ID_OVER]);
+                command.arg("sh").arg(boot_id).arg(binary("mezzo")?);
+                command
+            }
+        };
         command.arg(daemon).args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().with_context(|| format!("cannot start the {daemon}"))?;
         let mut line = String::new();
