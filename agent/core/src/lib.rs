@@ -17,6 +17,7 @@
 //! | `updates` | status updates on their way to the master |
 //! | `recovery` | the plan of a start: records and what was found on the host |
 //! | `record` | what is written down |
+//! | `collection` | which sandboxes of ended runs have had their time |
 //! | `invariants` | what must hold after every input |
 //!
 //! # A task's life
@@ -37,6 +38,7 @@
 //! on it carries that position as `after` and is carried out once it is durable, in order: a task is
 //! written down before it is launched, an update before it is sent.
 
+mod collection;
 mod compatibility;
 mod config;
 mod container;
@@ -61,7 +63,9 @@ mod updates;
 mod tests;
 
 pub use crate::core::Core;
+pub use collection::{Collection, Retention};
 pub use compatibility::RecoverError;
+pub use config::{Config, DEFAULT_KILL_GRACE};
 pub use config::{Config, DEFAULT_KILL_GRACE, ReconfigurationPolicy};
 pub use effect::{Change, Effect, Launch, Persist, TaskStage, TaskView, ViewChange};
 pub use ending::signal_name;

@@ -7,7 +7,8 @@
 //! - [`reap`]: ended children with their raw wait status;
 //! - [`PidFd`], [`start_time`], [`boot_id`]: naming a process so that a reused pid is not mistaken for it;
 //! - [`executable_memfd`], [`sealed_memfd`]: programs and messages in memory;
-//! - [`send_packet`], [`receive_packet`]: packets with descriptors over a unix socket.
+//! - [`send_packet`], [`receive_packet`]: packets with descriptors over a unix socket;
+//! - [`get_xattr`], [`set_xattr`], [`clear_protection`]: attributes of files.
 //!
 //! Everything returns `std::io::Error` with the errno of the call; callers know the step they were at.
 //! Linux 5.11 or later (close_range with close-on-exec) is required.
@@ -19,7 +20,9 @@ mod memfd;
 mod packet;
 mod pidfd;
 mod process;
+mod protection;
 mod signals;
+mod xattr;
 
 pub use exec::execute;
 pub use fork::{Keep, Namespaces, fork};
@@ -28,4 +31,6 @@ pub use memfd::{executable_memfd, sealed_memfd};
 pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
 pub use pidfd::PidFd;
 pub use process::{boot_id, exit_at_once, reap, start_time, threads};
+pub use protection::clear_protection;
 pub use signals::{default_signals, ignore_signal};
+pub use xattr::{get_xattr, set_xattr};
