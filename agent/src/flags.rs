@@ -2,11 +2,19 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use mezzo_agent_core::ReconfigurationPolicy;
+use mezzo_agent_core::{ReconfigurationPolicy, Retention};
 use mezzo_proto::v1;
+use mezzo_types::{format_duration, parse_duration};
 
 use crate::isolators::{DEFAULT_ISOLATION, DEFAULT_PIDS_LIMIT};
+use crate::sandbox::{LogLimits, PIECES_MAX, SandboxOptions};
+
+/// More looks at the disk than these would cost more than they tell.
+const DISK_WATCH_MIN: Duration = Duration::from_millis(100);
+/// Smaller files would be rotated all the time.
+const LOG_BYTES_MIN: u64 = 64 << 10;
 
 /// Flags of `mezzo agent`.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,6 +95,29 @@ pub struct Flags {
     #[arg(long, alias = "pids_limit", env = "MEZZO_PIDS_LIMIT", default_value_t = DEFAULT_PIDS_LIMIT)]
     pub pids_limit: u64,
 
+    /// How long the sandbox of an ended task may stay on an empty disk, such as `1weeks` or `12hrs`.
+    /// The fuller the disk, the sooner it goes: at an age of
+    /// gc-delay * max(0, 1 - gc-disk-headroom - disk usage).
+    #[arg(long, alias = "gc_delay", env = "MEZZO_GC_DELAY", default_value = "1weeks", value_parser = parse_duration)]
+    pub gc_delay: Duration,
+
+    /// Part of the work directory's disk, 0 to 1, that ended tasks' sandboxes leave free.
+    #[arg(long, alias = "gc_disk_headroom", env = "MEZZO_GC_DISK_HEADROOM", default_value_t = 0.1, value_parser = parse_part)]
+    pub gc_disk_headroom: f64,
+
+    /// Between looks at how full the disk is.
+    #[arg(long, alias = "disk_watch_interval", env = "MEZZO_DISK_WATCH_INTERVAL", default_value = "1mins", value_parser = parse_interval)]
+    pub disk_watch_interval: Duration,
+
+    /// Size at which a task's stdout or stderr is rotated, such as `100MB` (units: B, KB, MB, GB,
+    /// of 1024); at least 64KB.
+    #[arg(long, alias = "task_log_max_size", env = "MEZZO_TASK_LOG_MAX_SIZE", default_value = "100MB", value_parser = parse_log_bytes)]
+    pub task_log_max_size: u64,
+
+    /// Rotated files kept beside each stdout and stderr (stdout.1 is the newest).
+    #[arg(long, alias = "task_log_files", env = "MEZZO_TASK_LOG_FILES", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(PIECES_MAX)))]
+    pub task_log_files: u32,
+
     /// The `mezzo-launcher` program [default: the one beside this program]
     #[arg(long, env = "MEZZO_LAUNCHER")]
     pub launcher: Option<PathBuf>,
@@ -105,6 +136,14 @@ fn reconfiguration_policy(text: &str) -> Result<ReconfigurationPolicy, String> {
 }
 
 impl Flags {
+    pub(crate) fn sandboxes(&self) -> SandboxOptions {
+        SandboxOptions {
+            retention: Retention { delay: self.gc_delay, headroom: self.gc_disk_headroom },
+            disk_watch_interval: self.disk_watch_interval,
+            logs: LogLimits { max_bytes: self.task_log_max_size, pieces: self.task_log_files },
+        }
+    }
+
     /// Every flag that is set, as GET_FLAGS tells it.
     pub(crate) fn told(&self) -> Vec<v1::Flag> {
         let policy = match self.reconfiguration_policy {
@@ -126,6 +165,11 @@ impl Flags {
             ("cgroups_root", Some(self.cgroups_root.clone())),
             ("cgroups_enable_cfs", Some(self.cgroups_enable_cfs.to_string())),
             ("pids_limit", Some(self.pids_limit.to_string())),
+            ("gc_delay", Some(format_duration(self.gc_delay))),
+            ("gc_disk_headroom", Some(self.gc_disk_headroom.to_string())),
+            ("disk_watch_interval", Some(format_duration(self.disk_watch_interval))),
+            ("task_log_max_size", Some(format!("{}B", self.task_log_max_size))),
+            ("task_log_files", Some(self.task_log_files.to_string())),
             ("launcher", self.launcher.as_ref().map(|path| path.display().to_string())),
             ("insecure", Some(self.insecure.to_string())),
         ];
@@ -133,5 +177,65 @@ impl Flags {
             value.map(|value| v1::Flag { name: name.to_owned(), value: Some(value) })
         };
         set.into_iter().filter_map(flag).collect()
+    }
+}
+
+fn parse_part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+        _ => Err("not a part of a whole: a number from 0 to 1, such as 0.1".to_owned()),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(interval) if interval < DISK_WATCH_MIN => {
+            Err(format!("too short: at least {}", format_duration(DISK_WATCH_MIN)))
+        }
+        Ok(interval) => Ok(interval),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Bytes, as Mesos writes them: `512KB`, `1.5GB`.
+fn parse_log_bytes(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let factor = match unit {
+        "B" => 1u64,
+        "KB" => 1 << 10,
+        "MB" => 1 << 20,
+        "GB" => 1 << 30,
+        _ => return Err("not a size: a number and B, KB, MB or GB, such as 100MB".to_owned()),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| format!("'{number}' is not a number"))?;
+    // What does not fit saturates: no disk is as large.
+    match (number * factor as f64) as u64 {
+        bytes if bytes < LOG_BYTES_MIN => Err(format!(
+            "too small: at least {}KB, or files are rotated all the time",
+            LOG_BYTES_MIN >> 10
+        )),
+        bytes => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_parts_are_read_or_told_apart() {
+        assert_eq!(parse_log_bytes("100MB"), Ok(100 << 20));
+        assert_eq!(parse_log_bytes("0.5GB"), Ok(512 << 20));
+        assert_eq!(parse_log_bytes("65536B"), Ok(65536));
+        for bad in ["", "5", "MB", "-1MB", "1TB", "1KB", "nanGB"] {
+            parse_log_bytes(bad).expect_err(bad);
+        }
+        assert_eq!(parse_part("0.25"), Ok(0.25));
+        for bad in ["", "1.1", "-0.1", "NaN", "10%"] {
+            parse_part(bad).expect_err(bad);
+        }
+        assert_eq!(parse_interval("1mins"), Ok(Duration::from_secs(60)));
+        assert!(parse_interval("1ns").is_err() && parse_interval("60").is_err());
     }
 }

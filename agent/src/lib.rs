@@ -10,7 +10,7 @@
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
 //! - [`isolators`]: what a container may use, composed by `--isolation`.
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
-//! - [`sandbox`]: a run's directory and its `stdout` and `stderr`.
+//! - [`sandbox`]: a run's directory and its `stdout` and `stderr`, from its making to its removal.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
 
 mod agent;
@@ -31,7 +31,7 @@ mod start;
 mod view;
 
 pub use agent::Shutdown;
-pub use api::RoutesError;
+pub use api::{RoutesError, mode_text};
 pub use checkpoint::CheckpointError;
 pub use flags::Flags;
 pub use link::MasterAddressError;

@@ -9,6 +9,7 @@ use mezzo_types::{Quantities, ResourceName};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::sandbox::Sandboxes;
 use crate::view::View;
 
 /// States that a task is in for a while: gauges.
@@ -38,6 +39,7 @@ pub(crate) fn register(
     metrics: &Metrics,
     view: View,
     statistics: watch::Receiver<Statistics>,
+    sandboxes: Sandboxes,
     clock: Clock,
     recovery: Duration,
 ) {
@@ -47,6 +49,7 @@ pub(crate) fn register(
         readings.gauge("slave/uptime_secs", clock.now().mono_ns as f64 / 1e9);
         read_view(&view, readings);
         read_statistics(&statistics.borrow(), readings);
+        read_sandboxes(&sandboxes, readings);
     });
 }
 
@@ -73,6 +76,15 @@ fn read_view(view: &View, readings: &mut Readings) {
         let percent = if total > 0.0 { used / total } else { 0.0 };
         readings.gauge(format!("slave/{name}_percent"), percent);
     }
+}
+
+fn read_sandboxes(sandboxes: &Sandboxes, readings: &mut Readings) {
+    let removals = sandboxes.removals();
+    readings.gauge("gc/path_removals_pending", removals.pending as f64);
+    readings.counter("gc/path_removals_succeeded", removals.succeeded);
+    readings.counter("gc/path_removals_failed", removals.failed);
+    let age = sandboxes.allowed_age().as_secs_f64();
+    readings.gauge("slave/executor_directory_max_allowed_age_secs", age);
 }
 
 fn read_statistics(statistics: &Statistics, readings: &mut Readings) {

@@ -3,8 +3,21 @@
 //! `<work_dir>/slaves/<agent>/frameworks/<framework>/executors/<executor>/runs/<container>`, as Mesos lays it out, with `runs/latest`
 //! a link to the newest run. Directories above the run belong to the agent; the run and what is in it belong to the task's user. Nothing
 //! in the run is ever opened through a link that the task may have put there.
+//!
+//! - `log`, `rotation`: output is rotated by size while the task writes it.
+//! - `collector`, `removal`: sandboxes of ended runs go by age and disk headroom.
+//! - `beneath`, `changes`: reading and following what a task may have made hostile.
+//! - `sandboxes`: all of it, for the containerizer.
 
-use std::fs::{self, DirBuilder, File};
+pub(crate) mod beneath;
+pub(crate) mod changes;
+mod collector;
+pub(crate) mod log;
+mod removal;
+mod rotation;
+mod sandboxes;
+
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, fchown, symlink};
@@ -15,11 +28,17 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
+pub use log::LogLimits;
+pub(crate) use log::PIECES_MAX;
+pub(crate) use rotation::OUTPUTS;
+pub use sandboxes::SandboxOptions;
+pub(crate) use sandboxes::Sandboxes;
+
 /// Longest name of a directory on Linux's file systems, in bytes.
 const NAME_MAX: usize = 255;
 
 /// Whose run it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SandboxOf {
     pub agent: AgentId,
     pub framework: FrameworkId,
@@ -90,6 +109,36 @@ pub fn sandbox_path(work_dir: &Path, of: &SandboxOf) -> Result<PathBuf, SandboxE
         path.push(component(what, id)?);
     }
     Ok(path)
+}
+
+impl SandboxOf {
+    /// Whose run the directory `path` is; `None` if it is none below `work_dir`.
+    pub(crate) fn of_path(work_dir: &Path, path: &Path) -> Option<SandboxOf> {
+        let below: Vec<&str> = path
+            .strip_prefix(work_dir)
+            .ok()?
+            .iter()
+            .map(|part| part.to_str())
+            .collect::<Option<_>>()?;
+        match below.as_slice() {
+            [
+                "slaves",
+                agent,
+                "frameworks",
+                framework,
+                "executors",
+                executor,
+                "runs",
+                container,
+            ] => Some(SandboxOf {
+                agent: (*agent).into(),
+                framework: (*framework).into(),
+                executor: (*executor).into(),
+                container: (*container).into(),
+            }),
+            _ => None,
+        }
+    }
 }
 
 fn component<'a>(what: &'static str, id: &'a str) -> Result<&'a str, SandboxError> {
@@ -173,18 +222,9 @@ fn point_latest(runs: &Path, container: &str) -> Result<(), SandboxError> {
     fs::rename(&fresh, &path).map_err(failed)
 }
 
-/// Opens a file of a sandbox that may belong to a hostile task: no link is followed in the last component.
-pub fn open_untrusted(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(open(path, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
     use std::os::unix::fs::MetadataExt;
 
@@ -212,6 +252,8 @@ mod tests {
             let meta = fs::symlink_metadata(&path).expect("metadata");
             assert_eq!((meta.uid(), meta.gid()), (65534, 65534), "{path:?}");
         }
+        assert_eq!(SandboxOf::of_path(work.path(), &first.path), Some(of("c1")));
+        assert_eq!(SandboxOf::of_path(work.path(), &first.path.join("stdout")), None);
         assert_eq!(fs::metadata(&first.path).expect("metadata").mode() & 0o777, 0o750);
         let runs = first.path.parent().expect("parent");
         assert_eq!(fs::metadata(runs).expect("metadata").uid(), 0);
@@ -234,16 +276,5 @@ mod tests {
             assert!(matches!(refused, SandboxError::BadComponent { what: "container", .. }));
         }
         sandbox_path(work, &of("fine.id_1-2")).expect("a path");
-    }
-
-    #[test]
-    fn links_and_pipes_of_a_task_are_not_read() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        fs::write(dir.path().join("file"), "x").expect("write");
-        symlink("/etc/passwd", dir.path().join("link")).expect("link");
-        nix::unistd::mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).expect("fifo");
-        open_untrusted(&dir.path().join("file")).expect("a file");
-        open_untrusted(&dir.path().join("link")).expect_err("a link");
-        open_untrusted(&dir.path().join("pipe")).expect_err("a pipe");
     }
 }

@@ -74,6 +74,10 @@ pub enum AgentError {
     Seed(#[source] io::Error),
     #[error("could not go on as the agent it was")]
     Recover(#[source] RecoverError),
+    #[error(
+        "could not set up the following of files; are the inotify instances used up (fs.inotify.max_user_instances)?"
+    )]
+    Follow(#[source] io::Error),
     #[error("could not set up the API")]
     Api(#[source] api::RoutesError),
     #[error("could not go on serving the API")]
@@ -176,6 +180,7 @@ impl Ground {
                 hard_cpu: flags.cgroups_enable_cfs,
                 pids_limit: (flags.pids_limit > 0).then_some(flags.pids_limit),
             },
+            sandboxes: flags.sandboxes(),
             agent_endpoint: self.address.to_string(),
             ..ContainerizerConfig::new(&self.work_dir, &self.runtime_dir, &self.launcher)
         };
@@ -244,8 +249,10 @@ impl Recovered {
         let metrics = Metrics::new();
         let (statistics, counted) = watch::channel(core.statistics().clone());
         let recovery = clock.now().since(0);
-        metrics::register(&metrics, view.clone(), counted, clock, recovery);
-        let files = Files::new(view.clone(), &work_dir);
+        let sandboxes = containers.sandboxes().clone();
+        let locks = sandboxes.locks();
+        metrics::register(&metrics, view.clone(), counted, sandboxes, clock, recovery);
+        let files = Files::new(view.clone(), &work_dir, locks).map_err(AgentError::Follow)?;
         let context = Context { view: view.clone(), metrics, files, flags: flags.told() };
         let router = api::router(context).await.map_err(AgentError::Api)?;
 

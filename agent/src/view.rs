@@ -133,6 +133,16 @@ impl View {
         }))
     }
 
+    /// Framework and task of every container that is known, ended ones included.
+    pub(crate) fn with_containers(&self) -> Vec<(FrameworkId, TaskId, ContainerId)> {
+        let state = self.read();
+        let container = |entry: &Entry| {
+            let TaskView { framework_id, task_id, container, .. } = &*entry.task;
+            Some((framework_id.clone(), task_id.clone(), container.clone()?))
+        };
+        state.tasks.values().chain(&state.completed).filter_map(container).collect()
+    }
+
     pub(crate) fn tasks(&self) -> GetTasks {
         let state = self.read();
         let mut answer = GetTasks::default();

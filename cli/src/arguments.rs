@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::completion::CompletionArguments;
 use crate::daemon::{self, dev::DevFlags};
+use crate::files::{CpArguments, FsArguments};
 use crate::kill::KillArguments;
 use crate::list::{FrameworksArguments, PsArguments};
 use crate::logs::LogsArguments;
@@ -62,6 +63,10 @@ pub(crate) enum Command {
     Frameworks(FrameworksArguments),
     /// Print what a task has written.
     Logs(LogsArguments),
+    /// List a directory of a task's sandbox, or print a file.
+    Fs(FsArguments),
+    /// Copy a file of a task's sandbox to this machine.
+    Cp(CpArguments),
     /// End a task.
     Kill(KillArguments),
     /// Print the completion script of a shell.

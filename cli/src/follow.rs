@@ -9,6 +9,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::failure::warn;
+
 /// Between attempts to reach an agent that is away, for instance because it restarts.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,11 +53,13 @@ pub(crate) async fn copy(
     over: watch::Receiver<bool>,
 ) -> Result<(), Interrupted> {
     let mut request = source.request;
+    // Where the next byte is, once it is known.
+    let mut expected = u64::try_from(request.offset).ok().filter(|offset| *offset > 0);
     let mut given_up_at: Option<Instant> = None;
     loop {
         let problem = match Agent::connect_any(&source.addresses).await {
             Err(error) => error.to_string(),
-            Ok(agent) => match read(&agent, &mut request, &mut sink).await {
+            Ok(agent) => match read(&agent, &mut request, &mut expected, &mut sink).await {
                 Ok(()) => return Ok(()),
                 Err(Stop::Interrupted(interrupted)) => return Err(interrupted),
                 Err(Stop::Operator(error)) if error.is_not_found() => return Ok(()),
@@ -82,15 +86,29 @@ enum Stop {
 async fn read(
     agent: &Agent,
     request: &mut FileRequest,
+    expected: &mut Option<u64>,
     sink: &mut (impl AsyncWrite + Unpin),
 ) -> Result<(), Stop> {
     let mut reader = agent.read_file(request.clone()).await.map_err(Stop::Operator)?;
     while let Some(chunk) = reader.next().await.map_err(Stop::Operator)? {
+        if let Some(jump) = expected.and_then(|expected| jump(expected, chunk.offset)) {
+            warn(&jump);
+        }
         write(sink, &chunk.data).await.map_err(Stop::Interrupted)?;
         let end = chunk.offset.saturating_add(chunk.data.len() as u64);
         request.offset = i64::try_from(end).unwrap_or(i64::MAX);
+        *expected = Some(end);
     }
     Ok(())
+}
+
+/// What happened between the end of one chunk and the next, if not nothing.
+fn jump(expected: u64, offset: u64) -> Option<String> {
+    match offset.checked_sub(expected) {
+        Some(0) => None,
+        Some(lost) => Some(format!("{lost} bytes were rotated away before they could be read")),
+        None => Some("the file was cut short; it is read anew".to_owned()),
+    }
 }
 
 async fn write(sink: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> Result<(), Interrupted> {
@@ -102,4 +120,16 @@ async fn write(sink: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> Result<(), 
         std::io::ErrorKind::BrokenPipe => Interrupted::ReaderGone,
         _ => Interrupted::Write(error),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_are_told_with_what_was_lost() {
+        assert_eq!(jump(5, 5), None);
+        assert!(jump(5, 12).expect("a jump").contains("7 bytes"));
+        assert!(jump(5, 0).expect("a jump").contains("cut short"));
+    }
 }

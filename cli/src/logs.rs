@@ -21,7 +21,8 @@ pub(crate) struct LogsArguments {
     #[arg(long)]
     stderr: bool,
 
-    /// Print another file of the task's sandbox.
+    /// Print another file of the task's sandbox; without it, what was rotated and is still kept is
+    /// printed, too.
     #[arg(long, value_name = "PATH", conflicts_with = "stderr")]
     file: Option<String>,
 
@@ -59,6 +60,7 @@ pub(crate) async fn logs(global: &Global, arguments: &LogsArguments) -> Result<(
         path: arguments.path().to_owned(),
         offset: arguments.offset(),
         follow: arguments.follow,
+        with_rotated: true,
     };
     let agent = find::agent(&master, &task.agent_id).await?;
     // Says so when there is no such file; the copy below takes it for an empty one.

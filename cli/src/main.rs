@@ -6,7 +6,7 @@
 //! | `daemon` | `mezzo master`, `mezzo agent`, `mezzo dev` |
 //! | `run` | `mezzo run`, a framework |
 //! | `list` | `mezzo ps`, `mezzo agents`, `mezzo frameworks` |
-//! | `logs`, `kill`, `find` | one task: its output, its end, where it is |
+//! | `logs`, `files`, `kill`, `find` | one task: its output, its files, its end, where it is |
 //! | `gone` | an agent that never comes back |
 //! | `output` | tables and JSON on stdout |
 //! | `failure` | what goes to stderr when something fails, and the exit code |
@@ -18,6 +18,7 @@ mod arguments;
 mod completion;
 mod daemon;
 mod failure;
+mod files;
 mod find;
 mod follow;
 mod gone;
@@ -75,6 +76,8 @@ async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::MarkAgentGone { agent } => gone::mark(&global, &agent).await,
         Command::Frameworks(arguments) => list::frameworks(&global, &arguments).await,
         Command::Logs(arguments) => logs::logs(&global, &arguments).await,
+        Command::Fs(arguments) => files::fs(&global, &arguments).await,
+        Command::Cp(arguments) => files::cp(&global, &arguments).await,
         Command::Kill(arguments) => kill::kill(&global, arguments).await,
         Command::Completion(arguments) => completion::print(&arguments),
     };

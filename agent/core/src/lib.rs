@@ -65,7 +65,6 @@ mod tests;
 pub use crate::core::Core;
 pub use collection::{Collection, Retention};
 pub use compatibility::RecoverError;
-pub use config::{Config, DEFAULT_KILL_GRACE};
 pub use config::{Config, DEFAULT_KILL_GRACE, ReconfigurationPolicy};
 pub use effect::{Change, Effect, Launch, Persist, TaskStage, TaskView, ViewChange};
 pub use ending::signal_name;

@@ -4,34 +4,29 @@
 //! their bound, and only regular files are read. Following is by notification (inotify) and by the task's
 //! end; nothing is polled.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mezzo_agent_core::TaskStage;
 use mezzo_proto::v1::agent::{FileChunk, ReadFileRequest};
-use mezzo_types::{AgentId, FrameworkId, TaskId};
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, TaskId};
+use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, watch};
 
+use super::source::Source;
+use crate::sandbox::beneath::{Refused, is_beneath};
+use crate::sandbox::changes::Changes;
+use crate::sandbox::log::LogLocks;
 use crate::sandbox::{SandboxOf, sandbox_path};
 use crate::view::{Located, View};
 
 /// Bytes per message: large enough to be cheap, small enough to be prompt.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// The kernel reads nothing whose end would lie beyond this.
-const OFFSET_MAX: u64 = i64::MAX as u64 - CHUNK_BYTES as u64;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks read ahead of a slow reader; more are read when it has taken these.
-const CHUNKS_AHEAD: usize = 8;
+pub(super) const CHUNKS_AHEAD: usize = 8;
 
 /// Why a file is not read.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +43,8 @@ pub(crate) enum FileError {
     NoSandbox { task: TaskId },
     #[error("there is no file '{path}' in the sandbox of task '{task}'")]
     NoFile { path: String, task: TaskId },
-    #[error("'{path}' in the sandbox of task '{task}' is not a regular file within it")]
-    NotAFile { path: String, task: TaskId },
+    #[error("'{path}' in the sandbox of task '{task}' is not read: {why}")]
+    Refused { path: String, task: TaskId, why: Refused },
     #[error("could not read '{path}'")]
     Read {
         path: String,
@@ -61,16 +56,20 @@ pub(crate) enum FileError {
 /// The sandboxes of this agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
-    view: View,
-    work_dir: Arc<Path>,
+    pub(super) view: View,
+    pub(super) work_dir: Arc<Path>,
+    pub(super) locks: LogLocks,
+    changes: Changes,
 }
 
 impl Files {
-    pub(crate) fn new(view: View, work_dir: &Path) -> Self {
-        Files { view, work_dir: work_dir.into() }
+    /// Must be called within a runtime. Fails if no inotify instance is to be had.
+    pub(crate) fn new(view: View, work_dir: &Path, locks: LogLocks) -> io::Result<Self> {
+        Ok(Files { view, work_dir: work_dir.into(), locks, changes: Changes::start()? })
     }
 
-    /// Reads a file from an offset; with `follow`, what is appended as well, until the task has ended.
+    /// Reads a file from an offset; with `follow`, what is appended as well, until the task has ended. Output that is followed or read
+    /// `with_rotated` has the offsets that its bytes had when they were written, whatever was rotated since.
     pub(crate) async fn read(
         &self,
         request: ReadFileRequest,
@@ -81,7 +80,9 @@ impl Files {
         if request.path.is_empty() {
             return Err(FileError::Incomplete("path"));
         }
-        check_path(&request.path)?;
+        if !is_beneath(&request.path) {
+            return Err(FileError::Path { path: request.path });
+        }
         let located = self.locate(framework.as_ref(), &task)?;
         let (directory, stage) = match located {
             Some(mut located) => {
@@ -93,27 +94,49 @@ impl Files {
             }
             None => {
                 let framework = framework.ok_or(FileError::NoTask { task: task.clone() })?;
-                (self.latest_sandbox(framework, &task)?, None)
+                let executor = task.as_str().into();
+                let latest = self.find_run(&framework, &executor, None);
+                (latest.ok_or(FileError::NoTask { task: task.clone() })?, None)
             }
         };
-        let path = request.path.clone();
-        let opened = tokio::task::spawn_blocking(move || open_beneath(&directory, &path, &task));
         let read_error = |source| FileError::Read { path: request.path.clone(), source };
-        let file = opened.await.map_err(|error| read_error(io::Error::other(error)))??;
-        let offset = match u64::try_from(request.offset) {
-            Ok(offset) => offset,
-            Err(_) => {
-                let length = file.metadata().map_err(read_error)?.len();
-                length.saturating_sub(request.offset.unsigned_abs())
-            }
+        let (path, locks) = (request.path.clone(), self.locks.clone());
+        let positions = request.follow || request.with_rotated;
+        let opened = tokio::task::spawn_blocking(move || {
+            let source = Source::open(open_run(&directory)?, &path, locks)?;
+            let span = source.span()?;
+            Ok((source, span))
+        });
+        let opened = opened.await.map_err(|error| read_error(io::Error::other(error)))?;
+        let (source, span) = opened.map_err(|why| match why {
+            Refused::Missing => FileError::NoFile { path: request.path.clone(), task },
+            Refused::Failed(source) => read_error(source),
+            why => FileError::Refused { path: request.path.clone(), task, why },
+        })?;
+        let begin = if positions { span.kept } else { span.held };
+        let base = if positions { 0 } else { span.held };
+        let from = match u64::try_from(request.offset) {
+            Ok(offset) => base.saturating_add(offset),
+            Err(_) => span.end.saturating_sub(request.offset.unsigned_abs()),
         };
-        let offset = offset.min(OFFSET_MAX);
         let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
-        let reader = Reader { file: Arc::new(file), offset, path: request.path, sender };
+        let mut reader = Reader {
+            source: Arc::new(source),
+            position: from.clamp(begin, span.end.max(begin)),
+            base,
+            // What is appended while it is read is for those who follow.
+            until: if request.follow { u64::MAX } else { span.end },
+            sender,
+        };
+        let (changes, path) = (self.changes.clone(), request.path);
         tokio::spawn(async move {
-            let follow = if request.follow { stage } else { None };
-            if let Err((error, sender)) = reader.run(follow).await {
-                sender.send(Err(error)).await.ok();
+            let followed = match stage.filter(|_| request.follow) {
+                Some(stage) => reader.follow(&changes, stage).await,
+                None => reader.read_to_end().await,
+            };
+            if let Err(Stop::Failed(source)) = followed {
+                // Nobody is left to tell if this fails.
+                let _ = reader.sender.send(Err(FileError::Read { path, source })).await;
             }
         });
         Ok(chunks)
@@ -130,94 +153,68 @@ impl Files {
         })
     }
 
-    fn agent_id(&self, task: &TaskId) -> Result<AgentId, FileError> {
-        let id = self.view.agent().and_then(|info| info.id);
-        id.map(AgentId::from).ok_or(FileError::NoTask { task: task.clone() })
-    }
-
     fn sandbox(&self, located: &Located) -> Result<PathBuf, FileError> {
         let no_sandbox = || FileError::NoSandbox { task: located.task.clone() };
-        let of = SandboxOf {
-            agent: self.agent_id(&located.task)?,
-            framework: located.framework.clone(),
-            executor: located.task.as_str().into(),
-            container: located.container.clone().ok_or_else(no_sandbox)?,
-        };
-        sandbox_path(&self.work_dir, &of).map_err(|_| no_sandbox())
+        let container = located.container.clone().ok_or_else(no_sandbox)?;
+        let executor = located.task.as_str().into();
+        self.find_run(&located.framework, &executor, Some(container)).ok_or_else(no_sandbox)
     }
 
-    /// The newest sandbox of a task that was forgotten.
-    fn latest_sandbox(&self, framework: FrameworkId, task: &TaskId) -> Result<PathBuf, FileError> {
-        let of = SandboxOf {
-            agent: self.agent_id(task)?,
-            framework,
-            executor: task.as_str().into(),
-            container: "any".into(),
-        };
-        let path = sandbox_path(&self.work_dir, &of);
-        let path = path.map_err(|_| FileError::NoTask { task: task.clone() })?;
-        let latest = path.with_file_name("latest");
-        if latest.is_dir() { Ok(latest) } else { Err(FileError::NoTask { task: task.clone() }) }
+    /// The directory of a run, or of the newest: of the agent's present id if it has one, else of an earlier one.
+    pub(super) fn find_run(
+        &self,
+        framework: &FrameworkId,
+        executor: &ExecutorId,
+        container: Option<ContainerId>,
+    ) -> Option<PathBuf> {
+        let present = self.view.agent().and_then(|info| info.id).map(AgentId::from);
+        let entries = std::fs::read_dir(self.work_dir.join("slaves")).into_iter().flatten();
+        let earlier = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let earlier = earlier.map(|id| AgentId::from(id.as_str()));
+        present.into_iter().chain(earlier).find_map(|agent| {
+            let of = |container| SandboxOf {
+                agent: agent.clone(),
+                framework: framework.clone(),
+                executor: executor.clone(),
+                container,
+            };
+            let container = match container.clone() {
+                Some(container) => container,
+                None => {
+                    let runs = sandbox_path(&self.work_dir, &of("any".into())).ok()?;
+                    let newest = std::fs::read_link(runs.with_file_name("latest")).ok()?;
+                    newest.to_str()?.into()
+                }
+            };
+            let path = sandbox_path(&self.work_dir, &of(container)).ok()?;
+            std::fs::symlink_metadata(&path).is_ok_and(|facts| facts.is_dir()).then_some(path)
+        })
     }
 }
 
-fn check_path(path: &str) -> Result<(), FileError> {
-    let inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
-    if Path::new(path).components().all(inside) {
-        Ok(())
-    } else {
-        Err(FileError::Path { path: path.to_owned() })
-    }
-}
-
-/// Opens a regular file below `directory`; whatever links the task made cannot lead out of it.
-fn open_beneath(directory: &Path, path: &str, task: &TaskId) -> Result<File, FileError> {
-    let no_file = || FileError::NoFile { path: path.to_owned(), task: task.clone() };
-    let not_a_file = || FileError::NotAFile { path: path.to_owned(), task: task.clone() };
-    let failed = |errno: Errno| match errno {
-        Errno::ENOENT | Errno::ENOTDIR => no_file(),
-        Errno::EXDEV | Errno::ELOOP | Errno::ENXIO => not_a_file(),
-        errno => FileError::Read { path: path.to_owned(), source: errno.into() },
-    };
-    let flags = OFlag::O_DIRECTORY | OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let directory = open(directory, flags, Mode::empty()).map_err(failed)?;
-    let how = OpenHow::new()
-        // Opening a pipe must not wait for its writer.
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let file: OwnedFd = openat2(&directory, path, how).map_err(failed)?;
-    let file = File::from(file);
-    let metadata = file.metadata();
-    let metadata = metadata.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
-    if metadata.is_file() { Ok(file) } else { Err(not_a_file()) }
+/// Opens the directory of a run.
+pub(super) fn open_run(path: &Path) -> Result<OwnedFd, Refused> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
 }
 
 struct Reader {
-    file: Arc<File>,
-    offset: u64,
-    path: String,
+    source: Arc<Source>,
+    position: u64,
+    /// Position of what the caller calls offset 0.
+    base: u64,
+    until: u64,
     sender: mpsc::Sender<Result<FileChunk, FileError>>,
 }
 
-type Failure = (FileError, mpsc::Sender<Result<FileChunk, FileError>>);
-
 impl Reader {
-    async fn run(mut self, follow: Option<watch::Receiver<TaskStage>>) -> Result<(), Failure> {
-        let outcome = match follow {
-            Some(stage) => self.follow(stage).await,
-            None => self.read_to_end().await,
-        };
-        match outcome {
-            Ok(()) | Err(Stop::ReaderGone) => Ok(()),
-            Err(Stop::Failed(source)) => {
-                Err((FileError::Read { path: self.path, source }, self.sender))
-            }
-        }
-    }
-
-    async fn follow(&mut self, mut stage: watch::Receiver<TaskStage>) -> Result<(), Stop> {
+    async fn follow(
+        &mut self,
+        changes: &Changes,
+        mut stage: watch::Receiver<TaskStage>,
+    ) -> Result<(), Stop> {
         // The watch is set before the first read: what is written after that read is noticed.
-        let changes = Changes::of(&self.file).map_err(Stop::Failed)?;
+        let mut written = changes.follow(self.source.file()).map_err(Stop::Failed)?;
         let gone = self.sender.clone();
         loop {
             // Read before the file: all that a task wrote is there once it has ended.
@@ -227,8 +224,8 @@ impl Reader {
                 return Ok(());
             }
             tokio::select! {
-                // Cancel-safe: readiness stays until it is taken.
-                changed = changes.next() => changed.map_err(Stop::Failed)?,
+                // Cancel-safe.
+                () = written.changed() => {}
                 // Cancel-safe. An error means that the task was forgotten, which is after its end.
                 changed = stage.changed() => if changed.is_err() {
                     return self.read_to_end().await;
@@ -240,25 +237,23 @@ impl Reader {
     }
 
     async fn read_to_end(&mut self) -> Result<(), Stop> {
-        loop {
-            let (file, offset) = (Arc::clone(&self.file), self.offset);
-            let read = tokio::task::spawn_blocking(move || {
-                let mut buffer = vec![0; CHUNK_BYTES];
-                let length = file.read_at(&mut buffer, offset)?;
-                buffer.truncate(length);
-                io::Result::Ok(Bytes::from(buffer))
-            });
-            let data = read
+        while self.position < self.until {
+            let left = usize::try_from(self.until - self.position).unwrap_or(usize::MAX);
+            let (source, position, max) =
+                (Arc::clone(&self.source), self.position, left.min(CHUNK_BYTES));
+            let read = tokio::task::spawn_blocking(move || source.read(position, max));
+            let (position, data) = read
                 .await
                 .map_err(|error| Stop::Failed(io::Error::other(error)))?
                 .map_err(Stop::Failed)?;
+            self.position = position + data.len() as u64;
             if data.is_empty() {
                 return Ok(());
             }
-            self.offset += data.len() as u64;
-            let chunk = FileChunk { offset, data };
+            let chunk = FileChunk { offset: position.saturating_sub(self.base), data };
             self.sender.send(Ok(chunk)).await.map_err(|_| Stop::ReaderGone)?;
         }
+        Ok(())
     }
 }
 
@@ -267,42 +262,9 @@ enum Stop {
     Failed(io::Error),
 }
 
-/// Notices of writes to one file.
-struct Changes {
-    inotify: Inotify,
-    /// The same open description, for the runtime to wait on.
-    ready: AsyncFd<OwnedFd>,
-}
-
-impl Changes {
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; an owned descriptor is what makes it sound"
-    )]
-    fn of(file: &File) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        // By its descriptor: the task may have put another file in its place.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        inotify.add_watch(path.as_str(), AddWatchFlags::IN_MODIFY)?;
-        let waited_on = inotify.as_fd().try_clone_to_owned()?;
-        let ready = AsyncFd::with_interest(waited_on, Interest::READABLE)?;
-        Ok(Changes { inotify, ready })
-    }
-
-    /// Waits until the file was written to since the last time.
-    async fn next(&self) -> io::Result<()> {
-        let mut ready = self.ready.readable().await?;
-        // Cleared first: a write between the two makes the descriptor ready again.
-        ready.clear_ready();
-        match self.inotify.read_events() {
-            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
     use std::os::unix::fs::symlink;
     use std::time::Duration;
@@ -325,7 +287,7 @@ mod tests {
             let id = Some(v1::AgentId { value: "S0".into() });
             let info = v1::AgentInfo { id, ..Default::default() };
             view.apply(ViewChange::Agent(Box::new(info)));
-            let files = Files::new(view.clone(), work.path());
+            let files = Files::new(view.clone(), work.path(), LogLocks::default()).unwrap();
             let fixture = Fixture { work, view, files };
             std::fs::create_dir_all(fixture.sandbox()).unwrap();
             fixture
@@ -366,6 +328,7 @@ mod tests {
             path: path.into(),
             offset: 0,
             follow: false,
+            with_rotated: false,
         }
     }
 
@@ -389,13 +352,13 @@ mod tests {
         fixture.put(TaskStage::Launching);
         let follow = ReadFileRequest { follow: true, ..request("stdout") };
         let files = fixture.files.clone();
-        let (heard, mut listened) = mpsc::unbounded_channel();
+        let (heard, mut listened) = mpsc::channel(16);
         let reading = tokio::spawn(async move {
             let mut chunks = files.read(follow).await.unwrap();
             let mut all = Vec::new();
             while let Some(chunk) = chunks.recv().await {
                 all.extend_from_slice(&chunk.unwrap().data);
-                let _ = heard.send(all.len());
+                let _ = heard.send(all.len()).await;
             }
             all
         });
@@ -436,7 +399,7 @@ mod tests {
         assert_eq!(fixture.read(request("inside")).await.unwrap(), b"out");
         for path in ["absolute", "up", "pipe", "."] {
             let error = fixture.read(request(path)).await.unwrap_err();
-            assert!(matches!(error, FileError::NotAFile { .. }), "{path}: {error}");
+            assert!(matches!(error, FileError::Refused { .. }), "{path}: {error}");
         }
         for path in ["/etc/passwd", "../secret", "a/../../secret"] {
             let error = fixture.read(request(path)).await.unwrap_err();

@@ -1,14 +1,19 @@
 //! Everything the agent answers on its one port: HTTP/1.1 for Mesos' tools, gRPC for new ones.
 
+mod browse;
 mod encoding;
 mod files;
 mod operator;
 mod operator_grpc;
+mod query;
 mod routes;
+mod source;
+mod virtual_path;
 
 use mezzo_proto::v1;
 use mezzo_telemetry::Metrics;
 
+pub use browse::mode_text;
 pub(crate) use files::Files;
 pub use routes::RoutesError;
 pub(crate) use routes::router;

@@ -9,7 +9,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::agent::call::Type;
 use mezzo_proto::v1::agent::response::{
     self, GetAgent, GetFlags, GetHealth, GetMetrics, GetOperations, GetResourceProviders, GetState,
-    GetVersion,
+    GetVersion, ListFiles, ReadFile,
 };
 use mezzo_proto::v1::agent::{Call, Response as OperatorResponse};
 use prost::Message;
@@ -43,7 +43,7 @@ async fn answer(context: Context, request: Request) -> Result<Response, Refusal>
     let call = call.map_err(|error| {
         Refusal::bad(format!("Failed to parse body into Call protobuf: {error}"))
     })?;
-    let response = invoke(&context, &call)?;
+    let response = invoke(&context, &call).await?;
     let body = match accepted {
         Encoding::Json => json::to_vec(&response),
         Encoding::Protobuf => response.encode_to_vec(),
@@ -52,7 +52,7 @@ async fn answer(context: Context, request: Request) -> Result<Response, Refusal>
 }
 
 /// Carries out a call.
-pub(super) fn invoke(context: &Context, call: &Call) -> Result<OperatorResponse, Refusal> {
+pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorResponse, Refusal> {
     let number = call.r#type.unwrap_or_default();
     let kind = Type::try_from(number).unwrap_or(Type::Unknown);
     let view = &context.view;
@@ -76,6 +76,16 @@ pub(super) fn invoke(context: &Context, call: &Call) -> Result<OperatorResponse,
         Type::GetExecutors => response.get_executors = Some(view.executors()),
         Type::GetFrameworks => response.get_frameworks = Some(view.frameworks()),
         Type::GetContainers => response.get_containers = Some(view.containers()),
+        Type::ListFiles => {
+            let asked = call.list_files.as_ref().ok_or_else(|| expected("list_files"))?;
+            let file_infos = context.files.list(&asked.path).await?;
+            response.list_files = Some(ListFiles { file_infos });
+        }
+        Type::ReadFile => {
+            let asked = call.read_file.as_ref().ok_or_else(|| expected("read_file"))?;
+            let (size, data) = context.files.piece(&asked.path, asked.offset, asked.length).await?;
+            response.read_file = Some(ReadFile { size, data });
+        }
         Type::GetState => {
             response.get_state = Some(GetState {
                 get_tasks: Some(view.tasks()),
@@ -105,6 +115,10 @@ pub(super) fn invoke(context: &Context, call: &Call) -> Result<OperatorResponse,
     }
     response.r#type = response::Type::from_str_name(kind.as_str_name()).map(|kind| kind as i32);
     Ok(response)
+}
+
+fn expected(part: &str) -> Refusal {
+    Refusal::bad(format!("Expecting '{part}' to be present"))
 }
 
 fn unimplemented(message: String) -> Refusal {

@@ -31,7 +31,7 @@ type Chunks = Pin<Box<dyn Stream<Item = Result<FileChunk, Status>> + Send>>;
 #[tonic::async_trait]
 impl Operator for Api {
     async fn invoke(&self, request: Request<Call>) -> Result<Response<OperatorResponse>, Status> {
-        invoke(&self.context, request.get_ref()).map(Response::new).map_err(refused)
+        invoke(&self.context, request.get_ref()).await.map(Response::new).map_err(refused)
     }
 
     type ReadFileStream = Chunks;
@@ -49,6 +49,7 @@ impl Operator for Api {
 fn refused(Refusal { code, message }: Refusal) -> Status {
     match code {
         StatusCode::BAD_REQUEST => Status::invalid_argument(message),
+        StatusCode::NOT_FOUND => Status::not_found(message),
         StatusCode::NOT_IMPLEMENTED => Status::unimplemented(message),
         _ => Status::unknown(message),
     }
@@ -63,7 +64,7 @@ fn failed(error: FileError) -> Status {
         FileError::NoTask { .. } | FileError::NoFile { .. } | FileError::NoSandbox { .. } => {
             Status::not_found(message)
         }
-        FileError::NotAFile { .. } => Status::failed_precondition(message),
+        FileError::Refused { .. } => Status::failed_precondition(message),
         FileError::Read { .. } => Status::internal(message),
     }
 }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use mezzo_proto::v1::agent::operator_server::OperatorServer;
 
-use super::{Context, MAX_MESSAGE_BYTES, operator, operator_grpc};
+use super::{Context, MAX_MESSAGE_BYTES, browse, operator, operator_grpc};
 
 /// The descriptors for gRPC reflection are damaged: a fault of the build.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,10 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
                 (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], message).into_response()
             }
         },
+        _ if under(path, "/files") => {
+            let (method, query) = (request.method().clone(), request.uri().query());
+            browse::handle(&context.files, path, &method, query.map(str::to_owned)).await
+        }
         _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
     }
 }
@@ -78,7 +82,8 @@ mod tests {
 
     async fn router() -> axum::Router {
         let view = View::default();
-        let files = Files::new(view.clone(), std::path::Path::new("/nonexistent"));
+        let nowhere = std::path::Path::new("/nonexistent");
+        let files = Files::new(view.clone(), nowhere, Default::default()).unwrap();
         let metrics = mezzo_telemetry::Metrics::new();
         metrics.counter("slave/tasks_finished").inc();
         super::router(Context { view, metrics, files, flags: Vec::new() }).await.unwrap()

@@ -7,6 +7,7 @@ use mezzo_agent_launcher::SpawnError;
 
 use crate::cgroups::{CgroupError, FactsError};
 use crate::isolators::{DEFAULT_ISOLATION, IsolationError, IsolationOptions};
+use crate::sandbox::SandboxOptions;
 
 /// Settings of a [`Containerizer`](super::Containerizer).
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct ContainerizerConfig {
     /// `--isolation`.
     pub isolation: String,
     pub isolation_options: IsolationOptions,
+    /// How long sandboxes stay, and how much of their output.
+    pub sandboxes: SandboxOptions,
     /// `host:port` of the agent's API, told to tasks as MESOS_AGENT_ENDPOINT.
     pub agent_endpoint: String,
     /// Variables that every task gets unless it sets them itself.
@@ -42,6 +45,7 @@ impl ContainerizerConfig {
             cgroups_root: "mezzo".to_owned(),
             isolation: DEFAULT_ISOLATION.to_owned(),
             isolation_options: IsolationOptions::default(),
+            sandboxes: SandboxOptions::default(),
             agent_endpoint: String::new(),
             task_environment: Vec::new(),
         }
@@ -61,6 +65,12 @@ pub enum StartError {
     },
     #[error("could not read directory {path}")]
     ReadDirectory {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("could not look after the sandboxes in {path}")]
+    Sandboxes {
         path: PathBuf,
         #[source]
         source: io::Error,

@@ -1,6 +1,6 @@
 //! The handle that the agent holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,7 @@ use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{self, JoinSet};
 
-use super::link::{LauncherLink, Routes};
+use super::link::{LauncherLink, ORDERS_MAX, Routes, push};
 use super::process::ExitWatch;
 use super::recover::{self, Found};
 use super::report::chain;
@@ -24,7 +24,7 @@ use super::{
 use crate::cgroups::{Cgroups, Facts, Usage};
 use crate::fetcher::Fetcher;
 use crate::isolators::Isolators;
-use crate::sandbox::{SandboxError, SandboxOf, sandbox_path};
+use crate::sandbox::{SandboxError, SandboxOf, Sandboxes, sandbox_path};
 
 /// Launches that make directories and control groups at the same time; the kernel does most of it under one lock, so more would only wait.
 const LAUNCHES_AT_ONCE: usize = 8;
@@ -39,6 +39,7 @@ pub(super) struct Shared {
     pub(super) config: ContainerizerConfig,
     pub(super) cgroups: Cgroups,
     pub(super) isolators: Isolators,
+    pub(super) sandboxes: Sandboxes,
     pub(super) fetcher: Fetcher,
     pub(super) link: LauncherLink,
     pub(super) routes: Routes,
@@ -103,6 +104,8 @@ impl Containerizer {
             fs::create_dir_all(dir)
                 .map_err(|source| StartError::Directory { path: dir.clone(), source })?;
         }
+        let sandboxes = Sandboxes::start(&config.work_dir, config.sandboxes)
+            .map_err(|source| StartError::Sandboxes { path: config.work_dir.clone(), source })?;
         let null: OwnedFd = fs::File::open("/dev/null").map_err(StartError::Null)?.into();
         let boot_id = mezzo_agent_sys::boot_id().map_err(StartError::BootId)?;
         let launcher_group = cgroups.launcher().map_err(StartError::Cgroups)?;
@@ -125,6 +128,7 @@ impl Containerizer {
             config,
             cgroups,
             isolators,
+            sandboxes,
             fetcher: Fetcher::default(),
             link,
             routes,
@@ -172,16 +176,26 @@ impl Containerizer {
     ) -> Result<BTreeMap<ContainerId, Observed>, StartError> {
         let shared = Arc::clone(&self.shared);
         let this = self.clone();
-        let looked = task::spawn_blocking(move || recover::look(&shared, &records));
-        let found = looked.await.unwrap_or(Err(StartError::Stopping))?;
+        let looked = task::spawn_blocking(move || {
+            let found = recover::look(&shared, &records)?;
+            for found in &found {
+                shared.sandboxes.take_up(&found.id, &found.places.sandbox);
+            }
+            let recorded = records.iter().map(|record| record.container_id.as_str().into());
+            Ok((found, recorded.collect::<BTreeSet<ContainerId>>()))
+        });
+        let (found, recorded) = looked.await.unwrap_or(Err(StartError::Stopping))?;
         let observed = found.into_iter().map(|found| this.take_up(found)).collect();
         self.shared.routes.settle();
+        // Nothing waits for it: old sandboxes may be many.
+        let sandboxes = self.shared.sandboxes.clone();
+        task::spawn_blocking(move || sandboxes.scan(&recorded));
         Ok(observed)
     }
 
     fn take_up(&self, found: Found) -> (ContainerId, Observed) {
         let Found { id, observed, command, cgroup, places, told } = found;
-        let (orders, inbox) = mpsc::unbounded_channel();
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         // A breach that is returned here is not told again.
         let limited = match &observed {
             Observed::NotStarted => false,
@@ -203,7 +217,7 @@ impl Containerizer {
         if self.shared.routes.add(id.clone(), orders.clone()) {
             if !told && matches!(command, Command::Running(_)) {
                 // Its launcher is gone: it watches for itself.
-                let _ = orders.send(Order::LauncherLost);
+                push(&orders, Order::LauncherLost);
             }
             self.spawn(run.live());
         }
@@ -215,7 +229,7 @@ impl Containerizer {
         let id = spec.container_id.clone();
         let places =
             self.places(&spec.agent_id, &spec.framework_id, &spec.executor_id, &spec.container_id);
-        let (orders, inbox) = mpsc::unbounded_channel();
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let failed = |stage, message| {
             let event = ContainerEvent::LaunchFailed { container: id.clone(), stage, message };
             let events = self.shared.events.clone();
@@ -296,6 +310,10 @@ impl Containerizer {
         self.shared.isolators.usage(&cgroup).ok()
     }
 
+    pub(crate) fn sandboxes(&self) -> &Sandboxes {
+        &self.shared.sandboxes
+    }
+
     pub fn work_dir(&self) -> &Path {
         &self.shared.config.work_dir
     }
@@ -303,6 +321,7 @@ impl Containerizer {
     /// Stops looking after containers; they and the launcher go on. The cgroup root is free for another containerizer when the last
     /// clone of this one is dropped.
     pub async fn stop(&self) {
+        self.shared.sandboxes.stop();
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut runs) = runs {
             runs.shutdown().await;

@@ -12,14 +12,19 @@ use tokio::sync::mpsc;
 use super::report::chain;
 use super::run::Order;
 
-/// Where the orders of each container go. Unbounded channels: a container gets two events from the launcher in its life, and orders
-/// from the agent's core, which bounds its own.
+/// Orders that wait for one container. It gets a handful of events from the launcher in its life; a framework may
+/// order as many signals as it likes.
+pub(super) const ORDERS_MAX: usize = 64;
+/// Places that signals do not take: the rest is what a container cannot do without.
+const ORDERS_FOR_EVENTS: usize = 32;
+
+/// Where the orders of each container go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Routes(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    known: HashMap<ContainerId, mpsc::UnboundedSender<Order>>,
+    known: HashMap<ContainerId, mpsc::Sender<Order>>,
     /// Until recovery is over, what the launcher tells of containers that were not taken up yet.
     early: HashMap<ContainerId, Vec<Order>>,
     settled: bool,
@@ -27,13 +32,13 @@ struct Table {
 
 impl Routes {
     /// `false` if the container is known already.
-    pub(super) fn add(&self, id: ContainerId, orders: mpsc::UnboundedSender<Order>) -> bool {
+    pub(super) fn add(&self, id: ContainerId, orders: mpsc::Sender<Order>) -> bool {
         let mut table = lock(&self.0);
         if table.known.contains_key(&id) {
             return false;
         }
         for order in table.early.remove(&id).unwrap_or_default() {
-            let _ = orders.send(order);
+            push(&orders, order);
         }
         table.known.insert(id, orders);
         true
@@ -53,7 +58,7 @@ impl Routes {
     /// `false` if there is no such container, or it is being forgotten.
     pub(super) fn send(&self, id: &str, order: Order) -> bool {
         match lock(&self.0).known.get(id) {
-            Some(orders) => orders.send(order).is_ok(),
+            Some(orders) => push(orders, order),
             None => false,
         }
     }
@@ -63,7 +68,9 @@ impl Routes {
         let mut table = lock(&self.0);
         match table.known.get(id.as_str()) {
             // A container that does not listen any more has ended.
-            Some(orders) => drop(orders.send(order)),
+            Some(orders) => {
+                push(orders, order);
+            }
             None if table.settled => {}
             None => table.early.entry(id.into()).or_default().push(order),
         }
@@ -71,7 +78,7 @@ impl Routes {
 
     fn send_all(&self, order: impl Fn() -> Order) {
         for orders in lock(&self.0).known.values() {
-            let _ = orders.send(order());
+            push(orders, order());
         }
     }
 
@@ -211,6 +218,22 @@ impl LauncherLink {
             connection.alive.store(false, Ordering::Release);
         }
         drop(connection);
+    }
+}
+
+/// `false` if the container does not listen any more. Signals beyond what waits already are dropped: it has enough to do.
+pub(super) fn push(orders: &mpsc::Sender<Order>, order: Order) -> bool {
+    if matches!(order, Order::Signal(_)) && orders.capacity() <= ORDERS_FOR_EVENTS {
+        tracing::warn!(?order, "a container does not keep up with its signals");
+        return !orders.is_closed();
+    }
+    match orders.try_send(order) {
+        Ok(()) => true,
+        Err(mpsc::error::TrySendError::Closed(_)) => false,
+        Err(mpsc::error::TrySendError::Full(order)) => {
+            tracing::error!(?order, "a container does not take its orders");
+            true
+        }
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Run {
     pub(super) shared: Arc<Shared>,
     pub(super) id: ContainerId,
     pub(super) places: Places,
-    pub(super) orders: mpsc::UnboundedReceiver<Order>,
+    pub(super) orders: mpsc::Receiver<Order>,
     pub(super) command: Command,
     pub(super) cgroup: Option<ContainerCgroup>,
     /// Set when the launcher cannot tell the ending.
@@ -122,7 +122,7 @@ impl Run {
                 staged = &mut staging => break staged,
                 // Cancel-safe: a message is taken or stays. Ends only with the containerizer.
                 order = self.orders.recv() => match order {
-                    Some(Order::Signal(signal)) => self.early_signals.push(signal),
+                    Some(Order::Signal(signal)) => self.keep_signal(signal),
                     Some(Order::Destroy) | None => {
                         cancelled = true;
                         cancel.store(true, Ordering::Relaxed);
@@ -237,7 +237,7 @@ impl Run {
                 true
             }
             (Order::Signal(signal), Command::Asked) => {
-                self.early_signals.push(signal);
+                self.keep_signal(signal);
                 true
             }
             (Order::Started { pid, start_time_ticks }, Command::Asked) => {
@@ -292,6 +292,13 @@ impl Run {
         }
     }
 
+    /// For a command that is not there yet. A signal that is sent twice before anybody gets it is one signal, as in the kernel.
+    fn keep_signal(&mut self, signal: i32) {
+        if !self.early_signals.contains(&signal) {
+            self.early_signals.push(signal);
+        }
+    }
+
     async fn limit(&mut self, limitation: Limitation) -> bool {
         if std::mem::replace(&mut self.limited, true) {
             return true;
@@ -330,6 +337,7 @@ impl Run {
             destroy(&cgroup).await;
         }
         self.shared.isolators.cleanup(self.id.as_str());
+        self.shared.sandboxes.ended(&self.id);
         // Before the event: whoever hears it may use the id's absence.
         self.shared.routes.remove(&self.id);
         self.emit(ContainerEvent::Destroyed { container: self.id.clone() }).await;

@@ -79,7 +79,9 @@ pub(super) fn house(
         executor: spec.executor_id.clone(),
         container: spec.container_id.clone(),
     };
-    let sandbox = Sandbox::create(&shared.config.work_dir, &of, Some(owner))
+    let sandbox = shared
+        .sandboxes
+        .create(&of, Some(owner))
         .map_err(|e| Failed::at(LaunchStage::Sandbox)(&e))?;
     let environment = environment(
         spec,

@@ -40,6 +40,7 @@ impl Output {
                 path: path.to_owned(),
                 offset: 0,
                 follow: true,
+                with_rotated: true,
             };
             let (master, agent_id) = (master.clone(), agent_id.clone());
             let (is_over, gone) = (is_over.clone(), gone.clone());

@@ -27,6 +27,9 @@ pub struct FileRequest {
     pub offset: i64,
     /// Go on with what is appended, until the task has ended.
     pub follow: bool,
+    /// Of `stdout` and `stderr`: with what was rotated and is still kept. Offsets count from the
+    /// task's first byte then, as they do with `follow`.
+    pub with_rotated: bool,
 }
 
 impl Agent {
@@ -83,6 +86,22 @@ impl Agent {
         }
     }
 
+    /// What is in a directory, by name. `path` is one of Mesos': that of a sandbox is
+    /// `/frameworks/FRAMEWORK/executors/EXECUTOR/runs/latest`.
+    ///
+    /// # Errors
+    /// [`OperatorError`]; `is_not_found` if there is no such directory.
+    pub async fn list_files(&self, path: String) -> Result<Vec<v1::FileInfo>, OperatorError> {
+        let response = self
+            .invoke(Call {
+                r#type: Some(call::Type::ListFiles as i32),
+                list_files: Some(call::ListFiles { path }),
+                ..Default::default()
+            })
+            .await?;
+        Ok(response.list_files.unwrap_or_default().file_infos)
+    }
+
     /// Reads a file of a task's sandbox.
     ///
     /// # Errors
@@ -94,6 +113,7 @@ impl Agent {
             path: request.path,
             offset: request.offset,
             follow: request.follow,
+            with_rotated: request.with_rotated,
         };
         match self.client.clone().read_file(request).await {
             Ok(response) => {

@@ -1,0 +1,55 @@
+//! The query of a request's address: `path=%2Fa&offset=5`.
+
+/// The first value of a name, decoded; bytes that are no UTF-8 are replaced.
+pub(super) fn value(query: Option<&str>, name: &str) -> Option<String> {
+    query?.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key) == name).then(|| decode(value))
+    })
+}
+
+/// `%41` is `A` and `+` a space; what is not well formed stays as it is.
+fn decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        match (first, after) {
+            (b'%', [high, low, after @ ..]) => match (hex(*high), hex(*low)) {
+                (Some(high), Some(low)) => {
+                    bytes.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => bytes.push(b'%'),
+            },
+            (b'+', _) => bytes.push(b' '),
+            (other, _) => bytes.push(*other),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_and_decoded() {
+        let query = Some("path=%2Fa+b%2fc&offset=5&empty&bad=%4&worse=%zz%&path=second");
+        for (name, expected) in [
+            ("path", Some("/a b/c")),
+            ("offset", Some("5")),
+            ("empty", Some("")),
+            ("bad", Some("%4")),
+            ("worse", Some("%zz%")),
+            ("none", None),
+        ] {
+            assert_eq!(value(query, name).as_deref(), expected, "{name}");
+        }
+        assert_eq!(value(None, "path"), None);
+    }
+}
