@@ -48,7 +48,7 @@ const LOCKS: usize = 64;
 pub struct LogLimits {
     /// Bytes in the file, and in a piece, until it is rotated.
     pub max_bytes: u64,
-    /// Pieces that are kept, 1 to [`PIECES_MAX`].
+    /// Pieces that are kept, 1 to 100.
     pub pieces: u32,
 }
 
