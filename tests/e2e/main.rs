@@ -6,5 +6,6 @@ mod framework;
 mod http;
 mod partition;
 mod pymesos;
+mod sandbox;
 mod survival;
 mod tasks;

@@ -130,6 +130,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// The next agent gets these flags.
+    pub fn set_agent_flags(&mut self, flags: &[&str]) {
+        self.options.agent_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// Starts the agent and waits until the master has it.
     pub fn start_agent(&mut self) -> Result<()> {
         self.start_agent_alone()?;
