@@ -41,7 +41,7 @@ impl ServiceManager {
     /// # Errors
     /// If it is there and cannot be understood: the manager would wait for a word in vain.
     pub fn from_environment() -> Result<Self, ServiceError> {
-        Self::from_variables(|name| std::env::var_os(name), std::process::id())
+        Self::from_variables(std::env::var_os, std::process::id())
     }
 
     fn from_variables(
