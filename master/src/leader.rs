@@ -4,17 +4,20 @@
 //! in the [`Outbox`]. The loop itself never waits for the disk or for a peer.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use mezzo_master_core::{
     Answer, Effect, Input, LinkId, Master, Refusal, RequestId, Statistics, StreamId,
 };
 use mezzo_proto::internal::v1::MasterToAgent;
-use mezzo_proto::storage::v1::CommandBatch;
+use mezzo_proto::storage::v1::command::Command as CommandKind;
+use mezzo_proto::storage::v1::{Command, CommandBatch};
 use mezzo_proto::v1::scheduler::{Event, event};
 use mezzo_telemetry::Heartbeat;
 use mezzo_types::Position;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::handle::Message;
@@ -27,6 +30,14 @@ const ROUND_INPUTS: usize = 512;
 
 /// Entries on their way through the log beyond which no input is taken.
 const IN_FLIGHT_MAX: usize = 1024;
+
+/// How long removals from the ledger may wait for an entry that is due anyway, so that the end of a
+/// task costs no sync of its own. Only the agent waits for them, to forget the task; it repeats an
+/// update that is not acknowledged after ten seconds.
+const REMOVALS_WAIT: Duration = Duration::from_millis(200);
+
+/// Removals that may wait: well below what an entry may hold.
+const REMOVALS_MAX: usize = 4096;
 
 /// Something that left the core.
 #[derive(Debug)]
@@ -59,6 +70,10 @@ pub(crate) struct Leader<L> {
     /// The position that each entry on its way through the log completes, oldest first.
     in_flight: VecDeque<Position>,
     persisted: Position,
+    /// What the next entry will hold, in order. Between rounds these are removals only.
+    gathered: CommandBatch,
+    /// When the next entry is due if nothing else asks for one.
+    gathered_due: Option<Instant>,
 }
 
 impl<L: Log> Leader<L> {
@@ -83,6 +98,8 @@ impl<L: Log> Leader<L> {
             outbox: Outbox::default(),
             in_flight: VecDeque::new(),
             persisted: Position(0),
+            gathered: CommandBatch::default(),
+            gathered_due: None,
         }
     }
 
@@ -101,6 +118,13 @@ impl<L: Log> Leader<L> {
         loop {
             let timeout = self.core.poll_timeout();
             let sleep = tokio::time::sleep_until(self.clock.instant(timeout.unwrap_or(u64::MAX)));
+            let gathered_due = self.gathered_due;
+            let gathering = async {
+                match gathered_due {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
             // Biased: the sign of life first, for it is rare; commits next, as they set messages free; then inputs; timers last, since a
             // late timer is harmless. All arms are cancel-safe: `recv`, `changed` and `sleep_until`
             // lose nothing when another arm wins.
@@ -129,6 +153,7 @@ impl<L: Log> Leader<L> {
                     let now = self.clock.now();
                     self.core.handle_timeout(now);
                 }
+                () = gathering => self.append()?,
                 changed = stop.changed() => {
                     if changed.is_err() || *stop.borrow() {
                         return Ok(());
@@ -178,12 +203,13 @@ impl<L: Log> Leader<L> {
 
     /// Carries out all effects of a round, and what carrying them out leads to.
     fn settle(&mut self) -> anyhow::Result<()> {
-        let mut batch = CommandBatch::default();
+        let mut urgent = false;
         while let Some(effect) = self.core.poll_effect() {
             match effect {
                 Effect::Persist(command) => {
                     self.persisted = self.persisted.next();
-                    batch.commands.push(*command);
+                    urgent |= !is_removal(&command);
+                    self.gathered.commands.push(*command);
                 }
                 Effect::Event { stream, event, after } => {
                     self.send(Destination::Stream(stream), after, Outgoing::Event(event));
@@ -192,7 +218,8 @@ impl<L: Log> Leader<L> {
                     self.send(Destination::Stream(stream), after, Outgoing::CloseStream);
                 }
                 Effect::Agent { link, message, after } => {
-                    self.send(Destination::Link(link), after, Outgoing::Agent(message));
+                    let to = Destination::of(link, &message, after);
+                    self.send(to, after, Outgoing::Agent(message));
                 }
                 Effect::CloseLink { link, after } => {
                     self.send(Destination::Link(link), after, Outgoing::CloseLink);
@@ -204,11 +231,23 @@ impl<L: Log> Leader<L> {
                 Effect::Halt(reason) => anyhow::bail!(reason),
             }
         }
+        if urgent || self.gathered.commands.len() >= REMOVALS_MAX {
+            self.append()?;
+        } else if !self.gathered.commands.is_empty() && self.gathered_due.is_none() {
+            self.gathered_due = Some(Instant::now() + REMOVALS_WAIT);
+        }
+        self.statistics.send_replace(self.core.statistics());
+        Ok(())
+    }
+
+    /// Makes an entry of what was gathered.
+    fn append(&mut self) -> anyhow::Result<()> {
+        self.gathered_due = None;
+        let batch = std::mem::take(&mut self.gathered);
         if !batch.commands.is_empty() {
             self.in_flight.push_back(self.persisted);
             self.log.append(batch.encode_to_vec())?;
         }
-        self.statistics.send_replace(self.core.statistics());
         Ok(())
     }
 
@@ -227,7 +266,7 @@ impl<L: Log> Leader<L> {
                 // Dropping our end closes the stream after what is queued has been read.
                 self.streams.remove(&stream);
             }
-            (Destination::Link(link), Outgoing::Agent(message)) => {
+            (Destination::Link(link) | Destination::Removals(link), Outgoing::Agent(message)) => {
                 let full = self.links.get(&link).is_some_and(|tx| tx.try_send(*message).is_err());
                 if full {
                     tracing::warn!(
@@ -237,7 +276,7 @@ impl<L: Log> Leader<L> {
                     self.links.remove(&link);
                 }
             }
-            (Destination::Link(link), _) => {
+            (Destination::Link(link) | Destination::Removals(link), _) => {
                 self.links.remove(&link);
             }
             (Destination::Request(request), Outgoing::Answer(result)) => {
@@ -273,4 +312,9 @@ impl<L: Log> Leader<L> {
         events.try_send(error).ok();
         self.streams.remove(&stream);
     }
+}
+
+/// Takes tasks out of the ledger whose ends were acknowledged.
+fn is_removal(command: &Command) -> bool {
+    matches!(command.command, Some(CommandKind::ForgetTasks(_)))
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use mezzo_master_core::{LinkId, RequestId, StreamId};
+use mezzo_proto::internal::v1::{MasterToAgent, master_to_agent};
 use mezzo_types::Position;
 
 /// Where a message goes.
@@ -11,7 +12,24 @@ use mezzo_types::Position;
 pub(crate) enum Destination {
     Stream(StreamId),
     Link(LinkId),
+    /// The same agent, for acknowledgements that wait until the ledger has forgotten their task. They
+    /// may wait longer than what follows them, so they have a queue of their own. A launch overtakes
+    /// none of them: it waits for a later position.
+    Removals(LinkId),
     Request(RequestId),
+}
+
+impl Destination {
+    /// Where a message for an agent goes that depends on `after`.
+    pub(crate) fn of(link: LinkId, message: &MasterToAgent, after: Position) -> Destination {
+        let acknowledges =
+            matches!(message.message, Some(master_to_agent::Message::Acknowledge(_)));
+        if acknowledges && after > Position(0) {
+            Destination::Removals(link)
+        } else {
+            Destination::Link(link)
+        }
+    }
 }
 
 /// Holds `M`s until they may leave. Work per message is O(log n) in the waiting destinations.
@@ -96,6 +114,17 @@ mod tests {
         assert_eq!(outbox.push(A, Position(0), "last"), None);
         assert_eq!(outbox.committed(Position(9)), [(A, "third"), (A, "last")]);
         assert_eq!(outbox.push(A, Position(9), "free again"), Some("free again"));
+    }
+
+    #[test]
+    fn a_removal_holds_nothing_up_and_no_launch_overtakes_it() {
+        let removals = Destination::Removals(LinkId(1));
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(removals, Position(1), "acknowledged"), None);
+        assert_eq!(outbox.push(B, Position(0), "ping"), Some("ping"));
+        assert_eq!(outbox.push(B, Position(2), "launch"), None);
+        let released = outbox.committed(Position(2));
+        assert_eq!(released, [(removals, "acknowledged"), (B, "launch")]);
     }
 
     #[test]

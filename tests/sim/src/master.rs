@@ -174,7 +174,7 @@ impl World {
                     self.send(&mut process, to, after, Outgoing::CloseStream);
                 }
                 Effect::Agent { link, message, after } => {
-                    let to = Destination::Link(link);
+                    let to = Destination::of(link, &message, after);
                     self.send(&mut process, to, after, Outgoing::Agent(message));
                 }
                 Effect::CloseLink { link, after } => {
@@ -234,10 +234,18 @@ impl World {
             (Destination::Stream(StreamId(conn)), Outgoing::Event(event)) => {
                 self.deliver_event(conn, event);
             }
-            (Destination::Link(LinkId(conn)), Outgoing::Agent(message)) => {
+            (
+                Destination::Link(LinkId(conn)) | Destination::Removals(LinkId(conn)),
+                Outgoing::Agent(message),
+            ) => {
                 self.deliver_message(process.term, conn, message);
             }
-            (Destination::Stream(StreamId(conn)) | Destination::Link(LinkId(conn)), _) => {
+            (
+                Destination::Stream(StreamId(conn))
+                | Destination::Link(LinkId(conn))
+                | Destination::Removals(LinkId(conn)),
+                _,
+            ) => {
                 self.close(conn, End::Master);
             }
             (Destination::Request(request), _) => {
