@@ -3,7 +3,7 @@
 //! One task owns the core. A round takes what has arrived (up to a bound), drains the core's effects, puts
 //! all records of the round into the store as one batch, and carries out what no record holds back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mezzo_agent_core::{
     Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::checkpoint::{self, Records};
 use crate::clock::Clock;
 use crate::containerizer::{self, ContainerEvent, Containerizer, LaunchSpec};
+use crate::launch_times::LaunchTimes;
 use crate::link::{LinkEvent, LinkHandle};
 use crate::outbox::Outbox;
 use crate::view::View;
@@ -66,6 +67,7 @@ pub(crate) struct Agent {
     pub(crate) containers: Containerizer,
     pub(crate) view: View,
     pub(crate) statistics: watch::Sender<Statistics>,
+    pub(crate) launch_times: LaunchTimes,
 }
 
 /// What arrives.
@@ -98,6 +100,8 @@ struct Running {
     link: Option<(LinkId, LinkHandle)>,
     synced: watch::Sender<Synced>,
     left: Option<Option<String>>,
+    /// When the latest message of the master was taken.
+    message_at: Instant,
 }
 
 impl Agent {
@@ -116,6 +120,7 @@ impl Agent {
             link: None,
             synced,
             left: None,
+            message_at: Instant::now(),
         };
         tokio::pin!(shutdown);
         let mut asked = false;
@@ -184,7 +189,10 @@ impl Running {
                 self.link = Some((link, handle));
                 self.input(Input::LinkUp { link });
             }
-            LinkEvent::Message { link, message } => self.input(Input::Master { link, message }),
+            LinkEvent::Message { link, message } => {
+                self.message_at = Instant::now();
+                self.input(Input::Master { link, message });
+            }
             LinkEvent::Down { link } => {
                 self.link.take_if(|(current, _)| *current == link);
                 self.input(Input::LinkDown { link });
@@ -197,10 +205,12 @@ impl Running {
             // Its places follow from its ids and are in its record already.
             ContainerEvent::Prepared { .. } => return,
             ContainerEvent::Started { container, pid, start_time_ticks } => {
+                self.agent.launch_times.executed(&container);
                 Input::Started { container, pid, start_time_ticks }
             }
             ContainerEvent::LaunchFailed { container, stage, message } => {
                 tracing::warn!(%container, %stage, message, "a launch failed");
+                self.agent.launch_times.forget(&container);
                 Input::LaunchFailed { container, message }
             }
             ContainerEvent::Limited { container, limitation } => {
@@ -209,7 +219,10 @@ impl Running {
             ContainerEvent::Exited { container, ending } => {
                 Input::Exited { container, ending: ending_of(ending) }
             }
-            ContainerEvent::Destroyed { container } => Input::Destroyed { container },
+            ContainerEvent::Destroyed { container } => {
+                self.agent.launch_times.forget(&container);
+                Input::Destroyed { container }
+            }
         };
         self.input(input);
     }
@@ -243,6 +256,10 @@ impl Running {
                     }
                 }
                 effect => {
+                    if let Effect::Launch { launch, .. } = &effect {
+                        let container = launch.container.clone();
+                        self.agent.launch_times.begin(container, self.message_at);
+                    }
                     let after = wanted(&effect);
                     self.outbox.push(after, Action::Effect(Box::new(effect)));
                 }

@@ -6,6 +6,7 @@
 //! - `flags`, `start`, `machine`: what an operator sets, and the way to a running agent.
 //! - `agent`: the loop; `outbox`: what waits for a record; `checkpoint`: the records.
 //! - `link`: the stream to the master.
+//! - `launch_times`: how long launches take, for `metrics`.
 //! - `api`: HTTP and gRPC on one port, answered from `view` and `metrics`.
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
 //! - [`isolators`]: what a container may use, composed by `--isolation`.
@@ -22,6 +23,7 @@ pub mod containerizer;
 pub mod fetcher;
 mod flags;
 pub mod isolators;
+mod launch_times;
 mod link;
 mod machine;
 mod metrics;

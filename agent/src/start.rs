@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::containerizer::{ContainerEvent, Containerizer, ContainerizerConfig, StartError};
 use crate::flags::Flags;
 use crate::isolators::IsolationOptions;
+use crate::launch_times::LaunchTimes;
 use crate::link::{self, MasterAddressError};
 use crate::machine::{self, ResourcesError};
 use crate::metrics;
@@ -252,14 +253,22 @@ impl Recovered {
         let sandboxes = containers.sandboxes().clone();
         let locks = sandboxes.locks();
         metrics::register(&metrics, view.clone(), counted, sandboxes, clock, recovery);
+        let launch_times = LaunchTimes::new(metrics.timer("containerizer/launch_ms"));
         let files = Files::new(view.clone(), &work_dir, locks).map_err(AgentError::Follow)?;
         let context = Context { view: view.clone(), metrics, files, flags: flags.told() };
         let router = api::router(context).await.map_err(AgentError::Api)?;
 
         let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
         let linking = tokio::spawn(link::keep(master, link_events, seed));
-        let agent =
-            Agent { core, clock, records, containers: containers.clone(), view, statistics };
+        let agent = Agent {
+            core,
+            clock,
+            records,
+            containers: containers.clone(),
+            view,
+            statistics,
+            launch_times,
+        };
         let running = agent.run(Inbox { links, containers: events }, heartbeat, shutdown);
         tracing::info!(%address, master = flags.master, "serving");
         ready(address);

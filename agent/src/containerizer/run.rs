@@ -66,21 +66,14 @@ pub(super) struct Run {
 impl Run {
     /// From an order to launch to the destruction.
     pub(super) async fn launch(mut self, spec: LaunchSpec) {
-        match self.stage(spec).await {
-            Ok(None) => {}
-            Ok(Some((spec, staged))) => {
-                if !self.emit(self.prepared()).await {
-                    return;
-                }
-                self.ask(spec, staged).await;
-            }
-            Err(failed) => {
-                if !self.fail(failed).await {
-                    return;
-                }
-            }
+        let listened = match self.stage(spec).await {
+            Ok(Some(early)) => self.asked(early).await,
+            Ok(None) => true,
+            Err(failed) => self.fail(failed).await,
+        };
+        if listened {
+            self.live().await;
         }
-        self.live().await;
     }
 
     /// From wherever the container stands to its destruction.
@@ -105,70 +98,70 @@ impl Run {
         self.emit(ContainerEvent::LaunchFailed { container: self.id.clone(), stage, message }).await
     }
 
-    /// Puts everything in place. `None`: the launch was cancelled by a `Destroy`, which is still to be answered.
-    async fn stage(&mut self, spec: LaunchSpec) -> Result<Option<(LaunchSpec, Staged)>, Failed> {
+    /// Puts everything in place and asks the launcher to start the command: one job of one thread, since
+    /// each change of threads costs a launch a wake-up. Its answers come as orders; those that came early
+    /// are returned. A `Destroy` meanwhile stays to be answered; `None`: it came early enough to cancel the launch.
+    async fn stage(&mut self, spec: LaunchSpec) -> Result<Option<Vec<Order>>, Failed> {
         let cancel = Arc::new(AtomicBool::new(false));
-        let staging = task::spawn(stage_all(
-            Arc::clone(&self.shared),
-            self.places.clone(),
-            spec,
-            Arc::clone(&cancel),
-        ));
+        let staging =
+            stage_all(Arc::clone(&self.shared), self.places.clone(), spec, Arc::clone(&cancel));
         let mut staging = std::pin::pin!(staging);
+        let mut early = Vec::new();
         let mut cancelled = false;
         let staged = loop {
             tokio::select! {
-                // Cancel-safe: a join handle may be polled again; the work goes on by itself.
+                // Cancel-safe: it is polled again until it is done.
                 staged = &mut staging => break staged,
                 // Cancel-safe: a message is taken or stays. Ends only with the containerizer.
-                order = self.orders.recv() => match order {
-                    Some(Order::Signal(signal)) => self.keep_signal(signal),
-                    Some(Order::Destroy) | None => {
+                Some(order) = self.orders.recv() => match order {
+                    Order::Signal(signal) => self.keep_signal(signal),
+                    Order::Destroy => {
                         cancelled = true;
                         cancel.store(true, Ordering::Relaxed);
                     }
-                    Some(_) => {}
+                    // Of the launcher, which says each of a few things once.
+                    order => early.push(order),
                 },
             }
         };
-        let staged = staged.unwrap_or_else(|e| {
-            Err(Failed { stage: LaunchStage::Task, message: format!("the agent failed: {e}") })
-        });
-        if let Ok((_, staged)) = &staged {
-            self.cgroup = Some(staged.cgroup.clone());
-        } else {
-            // It may have been made before the failure.
-            self.cgroup = self.shared.cgroups.find(self.id.as_str()).ok().flatten();
+        match staged {
+            Ok(cgroup) => {
+                self.cgroup = Some(cgroup);
+                if cancelled {
+                    self.return_destroy();
+                }
+                Ok(Some(early))
+            }
+            Err(failed) => {
+                // It may have been made before the failure.
+                self.cgroup = self.shared.cgroups.find(self.id.as_str()).ok().flatten();
+                if !cancelled {
+                    return Err(failed);
+                }
+                self.return_destroy();
+                Ok(None)
+            }
         }
-        if cancelled {
-            self.shared.routes.send(self.id.as_str(), Order::Destroy);
-            return Ok(None);
-        }
-        staged.map(Some)
     }
 
-    /// Has the launcher start the command; the answers come as orders.
-    async fn ask(&mut self, spec: LaunchSpec, staged: Staged) {
+    /// Goes on from a request that was sent, with what came before that was known here. Whether anybody
+    /// still listens.
+    async fn asked(&mut self, early: Vec<Order>) -> bool {
         self.command = Command::Asked;
-        let shared = Arc::clone(&self.shared);
-        let asked = task::spawn_blocking(move || {
-            let client = shared.link.client().map_err(|e| Failed::at(LaunchStage::Launch)(&e))?;
-            let routes = shared.routes.clone();
-            let id = spec.container_id.clone();
-            client.launch_then(&staged.launch(&spec, &shared.null), move |answer| {
-                routes.send(id.as_str(), Order::Answered(answer));
-            });
-            Ok(())
-        });
-        let failed = match asked.await {
-            Ok(Ok(())) => return,
-            Ok(Err(failed)) => failed,
-            Err(e) => {
-                Failed { stage: LaunchStage::Launch, message: format!("the agent failed: {e}") }
+        if !self.emit(self.prepared()).await {
+            return false;
+        }
+        for order in early {
+            if !self.follow(order).await {
+                return false;
             }
-        };
-        self.command = Command::None;
-        self.fail(failed).await;
+        }
+        true
+    }
+
+    /// Puts the order to destroy back, behind what has come since.
+    fn return_destroy(&self) {
+        self.shared.routes.send(self.id.as_str(), Order::Destroy);
     }
 
     /// Watches until the order to destroy comes. `false`: nobody listens any more.
@@ -400,13 +393,13 @@ fn recorded_or_killed(exit_file: &std::path::Path) -> Ending {
     }
 }
 
-/// The blocking parts of staging, under their bounds.
+/// The blocking parts of a launch, under their bounds; the request is on its way when it returns.
 async fn stage_all(
     shared: Arc<Shared>,
     places: Places,
     spec: LaunchSpec,
     cancel: Arc<AtomicBool>,
-) -> Result<(LaunchSpec, Staged), Failed> {
+) -> Result<ContainerCgroup, Failed> {
     let fetches = spec.task.command.as_ref().is_some_and(|command| !command.uris.is_empty());
     if !fetches {
         let _turn = shared.launches.acquire().await;
@@ -414,7 +407,7 @@ async fn stage_all(
         return blocking(move || {
             let housed = stage::house(&shared, &spec, &cancel)?;
             let staged = stage::isolate(&shared, &places, &spec, housed, &cancel)?;
-            Ok((spec, staged))
+            ask(&shared, &spec, &staged, &cancel)
         })
         .await;
     }
@@ -428,9 +421,27 @@ async fn stage_all(
     let shared = Arc::clone(&shared);
     blocking(move || {
         let staged = stage::isolate(&shared, &places, &spec, housed, &cancel)?;
-        Ok((spec, staged))
+        ask(&shared, &spec, &staged, &cancel)
     })
     .await
+}
+
+/// Sends the request to the launcher; what comes of it comes as orders.
+fn ask(
+    shared: &Shared,
+    spec: &LaunchSpec,
+    staged: &Staged,
+    cancel: &AtomicBool,
+) -> Result<ContainerCgroup, Failed> {
+    if cancel.load(Ordering::Relaxed) {
+        return Err(Failed::cancelled(LaunchStage::Launch));
+    }
+    let client = shared.link.client().map_err(|e| Failed::at(LaunchStage::Launch)(&e))?;
+    let (routes, id) = (shared.routes.clone(), spec.container_id.clone());
+    client.launch_then(&staged.launch(spec, &shared.null), move |answer| {
+        routes.send(id.as_str(), Order::Answered(answer));
+    });
+    Ok(staged.cgroup.clone())
 }
 
 async fn blocking<T: Send + 'static>(
