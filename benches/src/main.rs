@@ -2,28 +2,43 @@
 //! this, and makes the page.
 //!
 //! A bench measures its subject and its floor (or a rival) in the same run, interleaved, so that a
-//! busy machine slows both. It writes one JSON object a line to stdout, and what it is doing to
-//! stderr.
+//! busy machine slows both, and says under what conditions it ran. It writes one JSON object a line to
+//! stdout, and what it is doing to stderr.
 //!
-//! - `launch`: from accept to running, from exit to update, and tasks a second.
+//! - `launch`: a task's life, in times and in what it costs.
+//! - `floor`: what the figures are compared with.
+//! - `counters`, `tracepoints`: what processes used, and which system calls they made.
+//! - `conditions`: scheduling class and load.
 //! - `result`: what is written, and the statistics in it.
 
+mod conditions;
+mod counters;
+mod floor;
 mod launch;
 mod result;
+mod tracepoints;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use self::launch::Sizes;
 use self::result::Measurement;
 
-type Bench = fn() -> Result<Vec<Measurement>>;
+type Bench = fn(&Sizes, &mut dyn FnMut(Measurement)) -> Result<()>;
 
 const BENCHES: [(&str, Bench); 1] = [("launch", launch::run)];
 
+/// Fewer rounds of everything.
+const QUICK: &str = "--quick";
+
 fn main() -> ExitCode {
-    let names = Vec::from_iter(std::env::args().skip(1));
-    match run(&names) {
+    let arguments = Vec::from_iter(std::env::args().skip(1));
+    let outcome = match arguments.as_slice() {
+        [command, name] if command == "floor" => floor::serve(name),
+        arguments => run(arguments),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -32,17 +47,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(names: &[String]) -> Result<()> {
+fn run(arguments: &[String]) -> Result<()> {
+    let (flags, names): (Vec<_>, Vec<_>) = arguments.iter().partition(|word| word.starts_with('-'));
+    if let Some(unknown) = flags.iter().find(|flag| **flag != QUICK) {
+        bail!("there is no flag `{unknown}`; there is {QUICK}");
+    }
+    let sizes = if flags.is_empty() { Sizes::FULL } else { Sizes::QUICK };
     let known = BENCHES.map(|(name, _)| name);
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("there is no bench `{unknown}`; there are: {}", known.join(", "));
     }
     for (name, bench) in BENCHES {
-        if names.is_empty() || names.iter().any(|asked| asked == name) {
+        if names.is_empty() || names.iter().any(|asked| *asked == name) {
             eprintln!("bench {name}");
-            for measurement in bench()? {
-                println!("{}", measurement.line());
-            }
+            bench(&sizes, &mut |measurement| println!("{}", measurement.line()))?;
         }
     }
     Ok(())

@@ -59,6 +59,9 @@ pub struct Cluster {
     agent: Option<Child>,
     address: String,
     agent_address: String,
+    /// From the start of the latest master and agent to their word that they serve.
+    master_start: Duration,
+    agent_start: Duration,
 }
 
 impl Cluster {
@@ -84,6 +87,8 @@ impl Cluster {
             agent: None,
             address: "127.0.0.1:0".to_owned(),
             agent_address: "127.0.0.1:0".to_owned(),
+            master_start: Duration::ZERO,
+            agent_start: Duration::ZERO,
         };
         cluster.start_master()?;
         cluster.start_agent()?;
@@ -105,6 +110,32 @@ impl Cluster {
         &self.agent_address
     }
 
+    /// The master's process.
+    pub fn master_pid(&self) -> Option<i32> {
+        self.master.as_ref().and_then(|child| i32::try_from(child.id()).ok())
+    }
+
+    /// The agent's process.
+    pub fn agent_pid(&self) -> Option<i32> {
+        self.agent.as_ref().and_then(|child| i32::try_from(child.id()).ok())
+    }
+
+    /// How long the latest master took from its start until it led and served.
+    pub fn master_start(&self) -> Duration {
+        self.master_start
+    }
+
+    /// How long the latest agent took from its start until it had taken up what was there and
+    /// served; its registration came after.
+    pub fn agent_start(&self) -> Duration {
+        self.agent_start
+    }
+
+    /// Name of the agent's root in every hierarchy of control groups.
+    pub fn cgroup(&self) -> &str {
+        &self.leftovers.cgroup
+    }
+
     /// Where tests may keep files.
     pub fn directory(&self) -> &Path {
         self.directory.path()
@@ -124,8 +155,9 @@ impl Cluster {
             flags.push("--root-submissions");
         }
         flags.extend(self.options.master_flags.iter().map(String::as_str));
-        let (child, address) = self.spawn("master", &flags)?;
+        let (child, address, took) = self.spawn("master", &flags)?;
         self.master = Some(child);
+        self.master_start = took;
         self.address = address;
         Ok(())
     }
@@ -166,8 +198,9 @@ impl Cluster {
         ];
         let more = self.options.agent_flags.clone();
         flags.extend(more.iter().map(String::as_str));
-        let (child, address) = self.spawn("agent", &flags)?;
+        let (child, address, took) = self.spawn("agent", &flags)?;
         self.agent = Some(child);
+        self.agent_start = took;
         self.agent_address = address;
         Ok(())
     }
@@ -306,8 +339,8 @@ impl Cluster {
         self.directory.path().join(name).display().to_string()
     }
 
-    /// Starts a daemon and reads the address that it prints when it is ready.
-    fn spawn(&self, daemon: &str, flags: &[&str]) -> Result<(Child, String)> {
+    /// Starts a daemon and reads the address that it prints when it is ready; how long that took.
+    fn spawn(&self, daemon: &str, flags: &[&str]) -> Result<(Child, String, Duration)> {
         let log = File::options().create(true).append(true).open(self.log(daemon));
         let log = log.context("cannot log")?;
         let mut command = match self.options.boot_id.as_ref().filter(|_| daemon == "agent") {
@@ -320,13 +353,14 @@ impl Cluster {
             }
         };
         command.arg(daemon).args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let begin = Instant::now();
         let mut child = command.spawn().with_context(|| format!("cannot start the {daemon}"))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line).context("cannot read")?;
         }
         match line.trim().strip_prefix("ready ") {
-            Some(address) => Ok((child, address.to_owned())),
+            Some(address) => Ok((child, address.to_owned(), begin.elapsed())),
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -371,7 +405,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 }
 
 /// The body of a GET.
-pub(crate) fn http_get(address: &str, path: &str) -> Result<String> {
+pub fn http_get(address: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;

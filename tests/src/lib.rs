@@ -3,4 +3,4 @@
 mod cluster;
 mod leftovers;
 
-pub use cluster::{Cluster, Options, binary};
+pub use cluster::{Cluster, Options, binary, http_get};

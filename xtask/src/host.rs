@@ -61,6 +61,12 @@ const TO_PACKAGE: &[Need] = &[
     Need { package: "binutils", reason: "strips the binaries", present: || on_path("strip") },
 ];
 
+const TO_BENCH: &[Need] = &[Need {
+    package: "crun",
+    reason: "is the rival that launches are compared with",
+    present: || on_path("crun"),
+}];
+
 /// Fails where Python's C header is missing.
 const PYTHON_HEADER: &str =
     "import os, sysconfig; open(os.path.join(sysconfig.get_paths()['include'], 'Python.h'))";
@@ -90,6 +96,15 @@ pub fn prepare_to_test() -> Result<()> {
 pub fn prepare_to_package() -> Result<()> {
     prepare(TO_BUILD)?;
     prepare(TO_PACKAGE)
+}
+
+/// Installs what building and measuring need.
+///
+/// # Errors
+/// As [`prepare_to_build`].
+pub fn prepare_to_bench() -> Result<()> {
+    prepare(TO_BUILD)?;
+    prepare(TO_BENCH)
 }
 
 /// `CC` and `CXX` through ccache, where it exists and the caller has not chosen otherwise.

@@ -66,6 +66,9 @@ enum Command {
     Bench {
         /// Which benches; all of them when none is named
         names: Vec<String>,
+        /// Fewer rounds, and leave docs/benchmarks.md alone: to see whether a change helped
+        #[arg(long)]
+        quick: bool,
         /// Also write one JSON object a line to this file
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
         Command::Law => law::run(),
         Command::Sim { seed, count, steps, trace } => sim::run(seed, count, steps, trace),
         Command::Dist(options) => dist::run(&options),
-        Command::Bench { names, json } => bench::run(&names, json.as_deref()),
+        Command::Bench { names, quick, json } => bench::run(&names, quick, json.as_deref()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
