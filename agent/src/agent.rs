@@ -186,12 +186,15 @@ impl Running {
     fn link_event(&mut self, event: LinkEvent) {
         match event {
             LinkEvent::Up { link, handle } => {
+                mezzo_fault_points::hit!("agent.link.up");
                 self.link = Some((link, handle));
                 self.input(Input::LinkUp { link });
             }
             LinkEvent::Message { link, message } => {
+                mezzo_fault_points::hit!("agent.master.received");
                 self.message_at = Instant::now();
                 self.input(Input::Master { link, message });
+                mezzo_fault_points::hit!("agent.master.handled");
             }
             LinkEvent::Down { link } => {
                 self.link.take_if(|(current, _)| *current == link);
@@ -206,6 +209,7 @@ impl Running {
             ContainerEvent::Prepared { .. } => return,
             ContainerEvent::Started { container, pid, start_time_ticks } => {
                 self.agent.launch_times.executed(&container);
+                mezzo_fault_points::hit!("agent.launch.started");
                 Input::Started { container, pid, start_time_ticks }
             }
             ContainerEvent::LaunchFailed { container, stage, message } => {
@@ -217,6 +221,7 @@ impl Running {
                 Input::Limited { container, limitation: limitation_of(limitation) }
             }
             ContainerEvent::Exited { container, ending } => {
+                mezzo_fault_points::hit!("agent.exit.observed");
                 Input::Exited { container, ending: ending_of(ending) }
             }
             ContainerEvent::Destroyed { container } => {
@@ -237,6 +242,7 @@ impl Running {
         if let Some(error) = failed {
             return Err(LoopError::Sync(error));
         }
+        mezzo_fault_points::hit!("agent.records.synced");
         self.outbox.synced(position);
         Ok(())
     }
@@ -307,6 +313,7 @@ impl Running {
     }
 
     fn write(&mut self, batch: Batch, sync: bool) -> Result<(), LoopError> {
+        mezzo_fault_points::hit!("agent.records.writing");
         let position = self.position;
         if sync {
             let synced = self.synced.clone();
@@ -320,6 +327,7 @@ impl Running {
         } else {
             self.agent.records.write(batch).map_err(LoopError::Write)?;
         }
+        mezzo_fault_points::hit!("agent.records.written");
         self.outbox.written(position, sync);
         Ok(())
     }
@@ -336,6 +344,7 @@ impl Running {
                 let Some((_, handle)) = self.link.as_ref().filter(|(id, _)| *id == link) else {
                     return;
                 };
+                mezzo_fault_points::hit!("agent.master.sending");
                 if let Err(error) = handle.send(*message) {
                     tracing::warn!(%error, "closing the link to the master");
                     self.link = None;
@@ -346,6 +355,7 @@ impl Running {
                 self.link.take_if(|(id, _)| *id == link);
             }
             Effect::Launch { launch, .. } => {
+                mezzo_fault_points::hit!("agent.launch.recorded");
                 tracing::info!(
                     framework_id = %launch.framework_id,
                     task_id = %launch.executor_id,
@@ -363,9 +373,13 @@ impl Running {
                 });
             }
             Effect::Signal { container, signal, .. } => {
+                mezzo_fault_points::hit!("agent.signal.sending");
                 self.agent.containers.signal(&container, signal);
             }
-            Effect::Destroy { container, .. } => self.agent.containers.destroy(&container),
+            Effect::Destroy { container, .. } => {
+                mezzo_fault_points::hit!("agent.destroy.ordered");
+                self.agent.containers.destroy(&container);
+            }
             Effect::View(change) => self.show(change),
             Effect::Left { reason, .. } => self.left = Some(reason),
         }
@@ -374,6 +388,7 @@ impl Running {
     fn show(&mut self, change: ViewChange) {
         match &change {
             ViewChange::Registered(Some(term)) => {
+                mezzo_fault_points::hit!("agent.registered");
                 let id = self.agent.core.info().and_then(|info| info.id.as_ref());
                 let agent_id = id.map(|id| id.value.as_str()).unwrap_or_default();
                 tracing::info!(agent_id, term, "registered with the master");
@@ -442,6 +457,8 @@ pub(crate) fn observed_of(observed: containerizer::Observed) -> mezzo_agent_core
     use mezzo_agent_core::Observed;
     match observed {
         containerizer::Observed::NotStarted => Observed::NotStarted,
+        containerizer::Observed::Launching => Observed::Launching,
+        containerizer::Observed::Interrupted => Observed::Interrupted,
         containerizer::Observed::Running { pid, start_time_ticks, limitation } => {
             Observed::Running { pid, start_time_ticks, limitation: limitation.map(limitation_of) }
         }

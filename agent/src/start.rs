@@ -147,6 +147,7 @@ impl Ground {
         // The store's lock keeps a second agent out of this work directory.
         let records = Records::open(&work_dir).map_err(AgentError::Records)?;
         let checkpoint = records.load().map_err(AgentError::Records)?;
+        mezzo_fault_points::hit!("agent.start.records_read");
         let address = SocketAddr::new(flags.ip, flags.port);
         let listen_error = |source| AgentError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
@@ -188,10 +189,12 @@ impl Ground {
         let (sender, events) = mpsc::channel(CONTAINER_EVENTS_MAX);
         let containers =
             Containerizer::start(config, sender).await.map_err(AgentError::Containers)?;
+        mezzo_fault_points::hit!("agent.start.launcher_connected");
         let found = containers
             .recover(self.checkpoint.containers.clone())
             .await
             .map_err(AgentError::Containers)?;
+        mezzo_fault_points::hit!("agent.start.containers_listed");
         let observed = found.into_iter().map(|(id, found)| (id, observed_of(found))).collect();
         Ok(Contained { ground: self, containers, events, observed })
     }
@@ -222,6 +225,7 @@ impl Contained {
         let now = ground.clock.now();
         let core =
             Core::recover(now, config, checkpoint, &observed, ids).map_err(AgentError::Recover)?;
+        mezzo_fault_points::hit!("agent.start.recovered");
         tracing::info!(tasks, containers = observed.len(), "took up what was there");
         Ok(Recovered { ground, containers, events, core, seed })
     }
@@ -270,6 +274,7 @@ impl Recovered {
             launch_times,
         };
         let running = agent.run(Inbox { links, containers: events }, heartbeat, shutdown);
+        mezzo_fault_points::hit!("agent.start.serving");
         tracing::info!(%address, master = flags.master, "serving");
         ready(address);
         // Whatever ends first decides; nothing is polled again afterwards.

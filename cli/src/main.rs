@@ -41,6 +41,9 @@ use crate::failure::Failure;
 fn main() -> ExitCode {
     // Prints help, version and usage errors itself, with the exit codes 0, 0 and 2.
     let arguments = Arguments::parse();
+    if let Err(problem) = mezzo_fault_points::arm() {
+        return Failure::new(problem).report();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -191,11 +191,14 @@ impl<L: Log> Leader<L> {
                 input
             }
         };
+        mezzo_fault_points::hit!("master.input.taken");
         self.core.handle(self.clock.now(), input);
+        mezzo_fault_points::hit!("master.input.handled");
     }
 
     fn entry_committed(&mut self) {
         let Some(position) = self.in_flight.pop_front() else { return };
+        mezzo_fault_points::hit!("master.outbox.released");
         for (to, outgoing) in self.outbox.committed(position) {
             self.deliver(to, outgoing);
         }
@@ -246,7 +249,9 @@ impl<L: Log> Leader<L> {
         let batch = std::mem::take(&mut self.gathered);
         if !batch.commands.is_empty() {
             self.in_flight.push_back(self.persisted);
+            mezzo_fault_points::hit!("master.log.appending");
             self.log.append(batch.encode_to_vec())?;
+            mezzo_fault_points::hit!("master.log.appended");
         }
         Ok(())
     }
@@ -260,6 +265,7 @@ impl<L: Log> Leader<L> {
     fn deliver(&mut self, to: Destination, outgoing: Outgoing) {
         match (to, outgoing) {
             (Destination::Stream(stream), Outgoing::Event(event)) => {
+                mezzo_fault_points::hit!("master.event.sending");
                 self.deliver_event(stream, *event);
             }
             (Destination::Stream(stream), _) => {
@@ -267,6 +273,7 @@ impl<L: Log> Leader<L> {
                 self.streams.remove(&stream);
             }
             (Destination::Link(link) | Destination::Removals(link), Outgoing::Agent(message)) => {
+                mezzo_fault_points::hit!("master.agent.sending");
                 let full = self.links.get(&link).is_some_and(|tx| tx.try_send(*message).is_err());
                 if full {
                     tracing::warn!(
@@ -280,6 +287,7 @@ impl<L: Log> Leader<L> {
                 self.links.remove(&link);
             }
             (Destination::Request(request), Outgoing::Answer(result)) => {
+                mezzo_fault_points::hit!("master.answer.sending");
                 if let Some(answer) = self.requests.remove(&request) {
                     // The caller may have hung up; the call was carried out all the same.
                     answer.send(result).ok();

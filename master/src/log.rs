@@ -82,6 +82,7 @@ impl Leading {
                     batch.commands.iter().for_each(|command| registry.apply(command));
                     self.store.apply(index, &batch)?;
                     self.log.applied(index);
+                    mezzo_fault_points::hit!("master.start.founded");
                     if token == Some(0) {
                         return Ok(());
                     }
@@ -138,8 +139,10 @@ async fn apply_committed(mut leading: Leading, committed: mpsc::Sender<()>) {
 
 impl Leading {
     fn apply(&self, index: u64, payload: &[u8]) -> anyhow::Result<()> {
+        mezzo_fault_points::hit!("master.log.committed");
         let batch = CommandBatch::decode(payload)?;
         self.store.apply(index, &batch)?;
+        mezzo_fault_points::hit!("master.registry.applied");
         self.log.applied(index);
         Ok(())
     }

@@ -80,12 +80,14 @@ pub async fn run(
     let store = RegistryStore::open(&flags.work_dir).map_err(registry_error)?;
     let (log, recovered) = log::lead(store).await.map_err(MasterError::Log)?;
 
+    mezzo_fault_points::hit!("master.start.recovered");
     // The port is taken before anything is promised on it, and served once there is a leader.
     let address = SocketAddr::new(flags.ip, flags.port);
     let listen_error = |source| MasterError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen_error)?;
     let address = listener.local_addr().map_err(listen_error)?;
 
+    mezzo_fault_points::hit!("master.start.bound");
     let info = master_info(&flags, address, &recovered.registry.counters.cluster_id);
     let mut config = Config::new(info.clone());
     config.root_submissions = flags.root_submissions;
@@ -120,6 +122,7 @@ pub async fn run(
     let mut leading = tokio::spawn(leader.run(committed, heartbeat, stopped));
     let serving = serve(listener, router, stop.subscribe());
     tokio::pin!(serving);
+    mezzo_fault_points::hit!("master.start.leading");
     tracing::info!(%address, term = recovered.term, "leading and serving");
     ready(address);
 

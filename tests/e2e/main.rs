@@ -9,3 +9,4 @@ mod pymesos;
 mod sandbox;
 mod survival;
 mod tasks;
+mod upgrade;

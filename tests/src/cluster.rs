@@ -34,6 +34,8 @@ pub struct Options {
     /// A file that the agent sees as the kernel's boot id: it is started in a mount namespace of its own
     /// where this file lies over `/proc/sys/kernel/random/boot_id`.
     pub boot_id: Option<PathBuf>,
+    /// Variables that both daemons find.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Options {
@@ -45,6 +47,7 @@ impl Default for Options {
             master_flags: Vec::new(),
             agent_flags: Vec::new(),
             boot_id: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -54,14 +57,15 @@ impl Default for Options {
 pub struct Cluster {
     directory: TempDir,
     options: Options,
-    leftovers: Leftovers,
-    master: Option<Child>,
-    agent: Option<Child>,
+    pub(crate) leftovers: Leftovers,
+    pub(crate) master: Option<Child>,
+    pub(crate) agent: Option<Child>,
     address: String,
     agent_address: String,
     /// From the start of the latest master and agent to their word that they serve.
     master_start: Duration,
     agent_start: Duration,
+    program: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -89,6 +93,7 @@ impl Cluster {
             agent_address: "127.0.0.1:0".to_owned(),
             master_start: Duration::ZERO,
             agent_start: Duration::ZERO,
+            program: None,
         };
         cluster.start_master()?;
         cluster.start_agent()?;
@@ -146,8 +151,23 @@ impl Cluster {
         self.directory.path().join("agent")
     }
 
+    /// The daemons that are started from now on are this program, as after an upgrade.
+    pub fn upgrade_to(&mut self, program: PathBuf) {
+        self.program = Some(program);
+    }
+
     /// Starts the master; after a kill, on the port that it had.
     pub fn start_master(&mut self) -> Result<()> {
+        let (command, log) = self.master_command()?;
+        let (child, address, took) = self.until_ready("master", command, log)?;
+        self.master_start = took;
+        self.master = Some(child);
+        self.address = address;
+        Ok(())
+    }
+
+    /// `mezzo master` with its flags, and the file for its log.
+    pub(crate) fn master_command(&self) -> Result<(Command, File)> {
         let port = port_of(&self.address)?;
         let work_dir = self.path("master");
         let mut flags = vec!["--port", &port, "--work-dir", &work_dir];
@@ -155,11 +175,7 @@ impl Cluster {
             flags.push("--root-submissions");
         }
         flags.extend(self.options.master_flags.iter().map(String::as_str));
-        let (child, address, took) = self.spawn("master", &flags)?;
-        self.master = Some(child);
-        self.master_start = took;
-        self.address = address;
-        Ok(())
+        self.daemon("master", &flags)
     }
 
     /// The next agent gets these flags.
@@ -178,6 +194,16 @@ impl Cluster {
 
     /// Starts the agent; whether the master takes it is another matter.
     pub fn start_agent_alone(&mut self) -> Result<()> {
+        let (command, log) = self.agent_command()?;
+        let (child, address, took) = self.until_ready("agent", command, log)?;
+        self.agent_start = took;
+        self.agent = Some(child);
+        self.agent_address = address;
+        Ok(())
+    }
+
+    /// `mezzo agent` with its flags, and the file for its log.
+    pub(crate) fn agent_command(&self) -> Result<(Command, File)> {
         let port = port_of(&self.agent_address)?;
         let (work_dir, runtime_dir) = (self.path("agent"), self.path("run"));
         let (address, cgroup) = (self.address.clone(), self.leftovers.cgroup.clone());
@@ -198,11 +224,7 @@ impl Cluster {
         ];
         let more = self.options.agent_flags.clone();
         flags.extend(more.iter().map(String::as_str));
-        let (child, address, took) = self.spawn("agent", &flags)?;
-        self.agent = Some(child);
-        self.agent_start = took;
-        self.agent_address = address;
-        Ok(())
+        self.daemon("agent", &flags)
     }
 
     /// `kill -9` of the master.
@@ -262,6 +284,11 @@ impl Cluster {
         let (_, rest) = snapshot.split_once(&key).with_context(|| format!("no metric {name}"))?;
         let number = rest.split([',', '}']).next().unwrap_or_default();
         number.trim().parse().with_context(|| format!("{name} is {number}"))
+    }
+
+    /// Sends a signal to the master and waits for its end.
+    pub fn end_master(&mut self, signal: Signal) -> Result<()> {
+        end(&mut self.master, signal).context("the master")
     }
 
     /// Sends a signal to the agent and waits for its end.
@@ -340,21 +367,15 @@ impl Cluster {
     }
 
     /// Starts a daemon and reads the address that it prints when it is ready; how long that took.
-    fn spawn(&self, daemon: &str, flags: &[&str]) -> Result<(Child, String, Duration)> {
-        let log = File::options().create(true).append(true).open(self.log(daemon));
-        let log = log.context("cannot log")?;
-        let mut command = match self.options.boot_id.as_ref().filter(|_| daemon == "agent") {
-            None => Command::new(binary("mezzo")?),
-            Some(boot_id) => {
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "--propagation", "private", "sh", "-euc", BOOT_ID_OVER]);
-                command.arg("sh").arg(boot_id).arg(binary("mezzo")?);
-                command
-            }
-        };
-        command.arg(daemon).args(flags).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    fn until_ready(
+        &self,
+        daemon: &str,
+        mut command: Command,
+        log: File,
+    ) -> Result<(Child, String, Duration)> {
         let begin = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("cannot start the {daemon}"))?;
+        let spawned = command.stderr(log).spawn();
+        let mut child = spawned.with_context(|| format!("cannot start the {daemon}"))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line).context("cannot read")?;
@@ -367,6 +388,28 @@ impl Cluster {
                 bail!("the {daemon} did not start: {}", self.logs())
             }
         }
+    }
+
+    /// The command of a daemon, and the file for its log.
+    fn daemon(&self, daemon: &str, flags: &[&str]) -> Result<(Command, File)> {
+        let log = File::options().create(true).append(true).open(self.log(daemon));
+        let log = log.context("cannot log")?;
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => binary("mezzo")?,
+        };
+        let mut command = match self.options.boot_id.as_ref().filter(|_| daemon == "agent") {
+            None => Command::new(&program),
+            Some(boot_id) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--propagation", "private", "sh", "-euc", BOOT_ID_OVER]);
+                command.arg("sh").arg(boot_id).arg(&program);
+                command
+            }
+        };
+        command.arg(daemon).args(flags).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.envs(self.options.environment.iter().cloned());
+        Ok((command, log))
     }
 }
 

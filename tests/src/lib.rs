@@ -2,5 +2,7 @@
 
 mod cluster;
 mod leftovers;
+mod strike;
 
 pub use cluster::{Cluster, Options, binary, http_get};
+pub use strike::{Daemon, Init, Programs};

@@ -7,6 +7,7 @@
 //! - `test`: what CI runs.
 //! - `demo`: a cluster of one machine, put through its paces.
 //! - `sim`: the simulation, by seed.
+//! - `kills`: `kill -9` of everything under load.
 //! - `dist`: the Debian package.
 //! - `bench`: the benches, and the page that is generated from what they say.
 
@@ -15,6 +16,7 @@ mod cargo;
 mod demo;
 mod dist;
 mod host;
+mod kills;
 mod law;
 mod sim;
 mod steps;
@@ -60,6 +62,21 @@ enum Command {
         #[arg(long, conflicts_with = "count")]
         trace: bool,
     },
+    /// Kill every process of a cluster, again and again, under load (root; docs/kills.md)
+    Kills {
+        /// Of the schedule and the load [default: a fresh one, printed]
+        #[arg(long)]
+        seed: Option<u64>,
+        /// So many processes are killed
+        #[arg(long, default_value_t = 1000)]
+        kills: u32,
+        /// Print each strike
+        #[arg(long)]
+        verbose: bool,
+        /// Keep logs, journal and witness after a failure, in this directory
+        #[arg(long, value_name = "DIRECTORY")]
+        keep: Option<PathBuf>,
+    },
     /// Build the Debian package
     Dist(dist::Options),
     /// Run benches and write docs/benchmarks.md
@@ -83,6 +100,9 @@ fn main() -> ExitCode {
         Command::Fix => verify::fix(),
         Command::Law => law::run(),
         Command::Sim { seed, count, steps, trace } => sim::run(seed, count, steps, trace),
+        Command::Kills { seed, kills, verbose, keep } => {
+            kills::run(seed, kills, verbose, keep.as_deref())
+        }
         Command::Dist(options) => dist::run(&options),
         Command::Bench { names, quick, json } => bench::run(&names, quick, json.as_deref()),
     };

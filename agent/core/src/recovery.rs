@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | ended | anything | its updates are sent again |
 //! | launching | not started | `TASK_DROPPED` (`TASK_LOST`), `REASON_AGENT_RESTARTED` |
+//! | launching | on its way | nothing: the launch goes on |
+//! | launching | nobody can tell | `TASK_FAILED`, `REASON_CONTAINER_LAUNCH_FAILED`: it may have run |
 //! | launching | runs | `TASK_RUNNING` |
 //! | running | runs | nothing: the task never noticed |
 //! | being killed | runs | SIGTERM again, and the rest of the grace period |
@@ -56,6 +58,10 @@ pub struct Checkpoint {
 pub enum Observed {
     /// No process ever ran in it.
     NotStarted,
+    /// The launcher is at it: a start or a failure will be reported.
+    Launching,
+    /// Nothing is left of it, and whether a process ever ran in it cannot be told.
+    Interrupted,
     Running {
         pid: i32,
         start_time_ticks: u64,
@@ -241,8 +247,18 @@ impl Core {
             Observed::NotStarted
         };
         match found.unwrap_or(nothing) {
-            Observed::NotStarted if was_running => {
+            Observed::NotStarted | Observed::Interrupted if was_running => {
                 self.exited(now, id, Ending::Unknown);
+            }
+            Observed::Launching => {
+                if self.tasks.get(key).is_some_and(|task| task.kill.is_some()) {
+                    self.destroy(Some(id.clone()));
+                }
+            }
+            Observed::Interrupted => {
+                let message = "the agent and its launcher ended while they started the command, which may \
+                               have run; try again";
+                self.launch_failed(now, id, message);
             }
             Observed::NotStarted => {
                 let killed = self.tasks.get(key).is_some_and(|task| task.kill.is_some());

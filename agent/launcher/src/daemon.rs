@@ -78,6 +78,7 @@ pub fn serve(config: ServerConfig) -> Result<(), ServeError> {
     // What the caller has open by accident would stay open for as long as the launcher lives.
     drop(inherited_descriptors().map_err(ServeError::Daemon)?);
     let lock = lock(&config.socket)?;
+    mezzo_fault_points::hit!("launcher.start.locked");
     for path in &config.cgroup_procs {
         let join = || OpenOptions::new().write(true).open(path)?.write_all(b"0");
         join().map_err(|source| ServeError::Cgroup { path: path.clone(), source })?;
@@ -99,6 +100,7 @@ pub fn serve(config: ServerConfig) -> Result<(), ServeError> {
         let mut server = Server::new(place, Surroundings { init, open_files, spared: is_spared() })
             .map_err(ServeError::Events)?;
         say(format_args!("listening at {:?}", server.socket()));
+        mezzo_fault_points::hit!("launcher.start.listening");
         server.run().map_err(ServeError::Events)
     };
     if foreground {

@@ -35,6 +35,10 @@ fn main() -> ExitCode {
         print!("{}", formats_line());
         return ExitCode::SUCCESS;
     }
+    if let Err(problem) = mezzo_fault_points::arm() {
+        eprintln!("mezzo-launcher: {problem}");
+        return ExitCode::from(EXIT_USAGE);
+    }
     let order = match parse(arguments) {
         Ok(order) => order,
         Err(message) => {

@@ -41,6 +41,9 @@ const MAX_CONNECTIONS: usize = 16;
 /// Requests taken from one connection before the others have their turn.
 const REQUESTS_PER_TURN: usize = 16;
 
+/// More requests than a socket's buffer holds.
+const REQUESTS_WAITING: usize = 4096;
+
 /// Containers in one part of a listing; an id has 255 bytes at most, so a part fits a packet.
 const LISTING_PART: usize = 64;
 
@@ -174,6 +177,7 @@ impl Server {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => return say(format_args!("cannot accept a connection: {error}")),
             };
+            mezzo_fault_points::hit!("launcher.accept");
             let peer = getsockopt(&socket, PeerCredentials).map(|peer| peer.uid());
             if peer != Ok(geteuid().as_raw()) {
                 say(format_args!("refused a connection of user {peer:?}: not the launcher's own"));
@@ -231,8 +235,10 @@ impl Server {
                     _ => Body::Exited(record),
                 }
             });
+            mezzo_fault_points::hit!("launcher.exit.reaped");
             if let Some(event) = ended {
                 self.broadcast(event);
+                mezzo_fault_points::hit!("launcher.exit.told");
             }
         }
         Ok(())
@@ -247,7 +253,7 @@ impl Server {
                     self.flush(token);
                 }
                 if events.intersects(!EpollFlags::EPOLLOUT) {
-                    self.read_requests(token);
+                    self.read_requests(token, REQUESTS_PER_TURN);
                 }
             }
         }
@@ -271,12 +277,13 @@ impl Server {
             .and_then(|report: Report| self.table.report(&container, report))
             .map(|container| Body::Started(Record::from(container)));
         if let Some(event) = started {
+            mezzo_fault_points::hit!("launcher.start.reported");
             self.broadcast(event);
         }
     }
 
-    fn read_requests(&mut self, token: u64) {
-        for _ in 0..REQUESTS_PER_TURN {
+    fn read_requests(&mut self, token: u64, most: usize) {
+        for _ in 0..most {
             let Some(Source::Connection(connection)) = self.sources.get(&token) else { return };
             let received = receive_message::<Request>(connection.as_fd(), &mut self.buffer, false);
             let (request, descriptors) = match received {
@@ -291,9 +298,25 @@ impl Server {
                     return self.close(token);
                 }
             };
+            mezzo_fault_points::hit!("launcher.request.received");
             let sequence = request.sequence;
+            if matches!(request.call, Some(Call::List(_))) && most != REQUESTS_WAITING {
+                self.hear_out_others(token);
+            }
             let answer = self.handle(token, request, descriptors);
             self.reply(token, sequence, answer);
+        }
+    }
+
+    /// A list tells an agent what became of the one before it, so what that one asked for last, and may
+    /// still wait to be read, comes first.
+    fn hear_out_others(&mut self, but: u64) {
+        let connection = |(token, source): (&u64, &Source)| {
+            (*token != but && matches!(source, Source::Connection(_))).then_some(*token)
+        };
+        let others: Vec<u64> = self.sources.iter().filter_map(connection).collect();
+        for token in others {
+            self.read_requests(token, REQUESTS_WAITING);
         }
     }
 
@@ -365,6 +388,7 @@ impl Server {
         let at_birth = Namespaces { mount: false, ..plan.namespaces };
         let mut keep = plan.descriptors();
         keep.extend([self.surroundings.init.as_fd(), writer.as_fd()]);
+        mezzo_fault_points::hit!("launcher.launch.forking");
         let pid = match fork(at_birth, Keep::Only(&keep), child) {
             Ok(pid) => pid,
             Err(error) => {
@@ -373,6 +397,7 @@ impl Server {
                 return failed(errno, "create the process and its namespaces".to_owned());
             }
         };
+        mezzo_fault_points::hit!("launcher.launch.forked");
         // The child is there until it is reaped, so its file in /proc is, too.
         let start_time_ticks = start_time(pid).unwrap_or_else(|error| {
             say(format_args!("cannot read when process {pid} started: {error}"));
@@ -383,6 +408,7 @@ impl Server {
         let source = Source::Launching { pipe: reader, container: container.clone() };
         self.sources.insert(token, source);
         self.table.insert(container, pid, start_time_ticks, exit_file);
+        mezzo_fault_points::hit!("launcher.launch.booked");
         Answer::Done { pid }
     }
 

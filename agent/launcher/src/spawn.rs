@@ -75,6 +75,7 @@ impl Launcher {
         }
         // Nothing of the agent's environment is the launcher's concern, and none reaches a task.
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.envs(mezzo_fault_points::variables());
         let output = command
             .output()
             .map_err(|source| SpawnError::Run { program: self.program.clone(), source })?;

@@ -198,7 +198,7 @@ impl Containerizer {
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         // A breach that is returned here is not told again.
         let limited = match &observed {
-            Observed::NotStarted => false,
+            Observed::NotStarted | Observed::Launching | Observed::Interrupted => false,
             Observed::Running { limitation, .. } | Observed::Ended { limitation, .. } => {
                 limitation.is_some()
             }
@@ -289,12 +289,14 @@ impl Containerizer {
             if Path::new(&name).file_name() != Some(name.as_ref()) {
                 return; // no container of ours has such an id
             }
+            mezzo_fault_points::hit!("agent.forget.exit_file");
             let path = shared.exit_path(&name);
             if let Err(e) = fs::remove_file(&path)
                 && e.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(path = %path.display(), error = %e, "could not remove an exit file");
             }
+            mezzo_fault_points::hit!("agent.forget.launcher");
             if let Some(client) = shared.link.existing()
                 && let Err(e) = client.forget(id.as_str())
             {

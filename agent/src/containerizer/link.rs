@@ -27,6 +27,8 @@ struct Table {
     known: HashMap<ContainerId, mpsc::Sender<Order>>,
     /// Until recovery is over, what the launcher tells of containers that were not taken up yet.
     early: HashMap<ContainerId, Vec<Order>>,
+    /// The launcher was lost meanwhile: those that are taken up later have to hear of it, too.
+    lost: bool,
     settled: bool,
 }
 
@@ -39,6 +41,9 @@ impl Routes {
         }
         for order in table.early.remove(&id).unwrap_or_default() {
             push(&orders, order);
+        }
+        if table.lost && !table.settled {
+            push(&orders, Order::LauncherLost);
         }
         table.known.insert(id, orders);
         true
@@ -76,9 +81,11 @@ impl Routes {
         }
     }
 
-    fn send_all(&self, order: impl Fn() -> Order) {
-        for orders in lock(&self.0).known.values() {
-            push(orders, order());
+    fn lose(&self) {
+        let mut table = lock(&self.0);
+        table.lost = true;
+        for orders in table.known.values() {
+            push(orders, Order::LauncherLost);
         }
     }
 
@@ -94,7 +101,7 @@ impl Routes {
             Event::Exited { container, status, recorded } => {
                 self.tell(container, Order::Exited { status, recorded });
             }
-            Event::Disconnected => self.send_all(|| Order::LauncherLost),
+            Event::Disconnected => self.lose(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The first process of a container, watched without its parent.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::future;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -13,7 +13,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Ending;
-use crate::cgroups::watch_descriptor;
+use crate::cgroups::{ContainerCgroup, watch_descriptor};
+
+/// What the kernel calls a container's first process.
+const INIT_NAME: &str = "mezzo-init";
 
 /// Names one process of this boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,23 @@ impl Process {
             return Ok(None);
         };
         Ok((!pidfd.wait(Some(Duration::ZERO))?).then_some(pidfd))
+    }
+
+    /// The first process of a container whose launcher died before it could say what became of the
+    /// launch. `None`: there is none, and none will come, or it is not that far yet.
+    pub(super) fn first_of(cgroup: &ContainerCgroup) -> Option<Self> {
+        let pids = cgroup.pids().unwrap_or_default();
+        let inits = pids.into_iter().filter(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.trim_end() == INIT_NAME
+        });
+        // A command may call itself what it likes, but it is younger.
+        inits
+            .filter_map(|pid| {
+                let start_time_ticks = mezzo_agent_sys::start_time(pid).ok()?;
+                Some(Process { pid, start_time_ticks })
+            })
+            .min_by_key(|process| (process.start_time_ticks, process.pid))
     }
 
     /// Sends a signal; the container's init passes it on to the command. Nothing happens when it is gone.

@@ -84,22 +84,30 @@ fn look_at(
             ContainerState::Exited { status, recorded } => {
                 ended(told_ending(status, recorded), limitation)
             }
-            // On the way; nobody was told that it started, so it may end as if it had not.
-            ContainerState::Launching => (Observed::NotStarted, Command::Asked),
+            // Its command may run before anybody says so: only the launcher's word counts.
+            ContainerState::Launching => (Observed::Launching, Command::Asked),
             ContainerState::Failed(_) => (Observed::NotStarted, Command::None),
         },
         None => {
-            let process = record
+            let recorded = record
                 .filter(|record| record.pid > 0)
                 .map(|r| Process { pid: r.pid, start_time_ticks: r.start_time_ticks });
+            // A launcher that died may have started it without a word.
+            let process = match recorded {
+                None => cgroup.as_ref().and_then(Process::first_of),
+                recorded => recorded,
+            };
             let alive = match process {
                 Some(process) => process.open().map_err(|e| failed(Box::new(e)))?.is_some(),
                 None => false,
             };
-            match (process, recorded_ending(&shared.exit_path(&places.exit_file))) {
+            let exit_file = shared.exit_path(&places.exit_file);
+            match (process, recorded_ending(&exit_file)) {
                 (Some(process), _) if alive => running(process, limitation),
                 (_, ending @ Ending::Status(_)) => ended(ending, limitation),
                 (Some(_), ending) => ended(ending, limitation),
+                // The exit file is made just before the launcher is asked.
+                (None, _) if exit_file.exists() => (Observed::Interrupted, Command::None),
                 (None, _) => (Observed::NotStarted, Command::None),
             }
         }

@@ -234,48 +234,68 @@ impl Run {
                 true
             }
             (Order::Started { pid, start_time_ticks }, Command::Asked) => {
-                let process = Process { pid, start_time_ticks };
-                self.command = Command::Running(process);
-                let started =
-                    ContainerEvent::Started { container: self.id.clone(), pid, start_time_ticks };
-                let listened = self.emit(started).await;
-                for signal in std::mem::take(&mut self.early_signals) {
-                    self.signal(process, signal);
-                }
-                listened
+                self.started(Process { pid, start_time_ticks }).await
             }
             (Order::Failed(failure), Command::Asked) => {
                 self.command = Command::None;
                 let message = failure.to_string();
                 self.fail(Failed { stage: LaunchStage::Launch, message }).await
             }
+            (Order::Answered(Err(ClientError::Disconnected)), Command::Asked)
+            | (Order::LauncherLost, Command::Asked) => self.find_out().await,
             (Order::Answered(Err(e)), Command::Asked) => {
                 self.command = Command::None;
                 self.fail(Failed::at(LaunchStage::Launch)(&e)).await
             }
-            (Order::LauncherLost, Command::Asked) => {
-                // Whether it runs is not known. It is not reported as started, so it must not go on:
-                // the destruction that follows a failure kills what is there.
-                self.command = Command::None;
-                let message = "the launcher ended while it started the container; try again";
-                self.fail(Failed { stage: LaunchStage::Launch, message: message.to_owned() }).await
-            }
             (Order::Exited { status, recorded }, Command::Running(_)) => {
                 self.exited(told_ending(status, recorded)).await
             }
-            (Order::LauncherLost, Command::Running(process)) => match ExitWatch::on(process) {
-                Ok(Some(watch)) => {
-                    self.exit = watch;
-                    true
-                }
-                Ok(None) => self.exited(recorded_ending(&self.exit_path())).await,
-                Err(e) => {
-                    tracing::error!(container = %self.id, error = %e, "a container's end cannot be watched");
-                    self.exited(Ending::Unknown).await
-                }
-            },
+            (Order::LauncherLost, Command::Running(process)) => self.watch_alone(process).await,
             // Late or repeated: what it tells is known, or was given up.
             _ => true,
+        }
+    }
+
+    /// The launcher ended while it started the container. What runs in the container goes on, what ended
+    /// left its ending; without either, nobody can tell, and what is still on its way in must not arrive:
+    /// the destruction that follows a failure sees to that.
+    async fn find_out(&mut self) -> bool {
+        if let Some(process) = self.cgroup.as_ref().and_then(Process::first_of) {
+            return self.started(process).await && self.watch_alone(process).await;
+        }
+        let ending = recorded_ending(&self.exit_path());
+        if ending != Ending::Unknown {
+            return self.exited(ending).await;
+        }
+        self.command = Command::None;
+        let message = "the launcher ended while it started the container; try again";
+        self.fail(Failed { stage: LaunchStage::Launch, message: message.to_owned() }).await
+    }
+
+    /// The command runs. Whether anybody still listens.
+    async fn started(&mut self, process: Process) -> bool {
+        let Process { pid, start_time_ticks } = process;
+        self.command = Command::Running(process);
+        let started = ContainerEvent::Started { container: self.id.clone(), pid, start_time_ticks };
+        let listened = self.emit(started).await;
+        for signal in std::mem::take(&mut self.early_signals) {
+            self.signal(process, signal);
+        }
+        listened
+    }
+
+    /// Watches a container whose launcher is gone.
+    async fn watch_alone(&mut self, process: Process) -> bool {
+        match ExitWatch::on(process) {
+            Ok(Some(watch)) => {
+                self.exit = watch;
+                true
+            }
+            Ok(None) => self.exited(recorded_ending(&self.exit_path())).await,
+            Err(e) => {
+                tracing::error!(container = %self.id, error = %e, "a container's end cannot be watched");
+                self.exited(Ending::Unknown).await
+            }
         }
     }
 
@@ -327,7 +347,9 @@ impl Run {
             self.kill().await;
         }
         if let Some(cgroup) = self.cgroup.take() {
+            mezzo_fault_points::hit!("agent.destroy.killed");
             destroy(&cgroup).await;
+            mezzo_fault_points::hit!("agent.destroy.removed");
         }
         self.shared.isolators.cleanup(self.id.as_str());
         self.shared.sandboxes.ended(&self.id);
@@ -438,9 +460,11 @@ fn ask(
     }
     let client = shared.link.client().map_err(|e| Failed::at(LaunchStage::Launch)(&e))?;
     let (routes, id) = (shared.routes.clone(), spec.container_id.clone());
+    mezzo_fault_points::hit!("agent.launch.asking");
     client.launch_then(&staged.launch(spec, &shared.null), move |answer| {
         routes.send(id.as_str(), Order::Answered(answer));
     });
+    mezzo_fault_points::hit!("agent.launch.asked");
     Ok(staged.cgroup.clone())
 }
 

@@ -91,8 +91,12 @@ pub enum ContainerEvent {
 /// What is left of a container after a restart of the agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observed {
-    /// No command ever ran in it, or none that anybody knows of.
+    /// No command ever ran in it.
     NotStarted,
+    /// The launcher is at it: [`ContainerEvent::Started`] or [`ContainerEvent::LaunchFailed`] will tell.
+    Launching,
+    /// The launcher was or was about to be asked, it knows nothing, and nothing is left.
+    Interrupted,
     Running {
         pid: i32,
         start_time_ticks: u64,

@@ -83,6 +83,7 @@ pub(super) fn house(
         .sandboxes
         .create(&of, Some(owner))
         .map_err(|e| Failed::at(LaunchStage::Sandbox)(&e))?;
+    mezzo_fault_points::hit!("agent.launch.sandboxed");
     let environment = environment(
         spec,
         &user,
@@ -98,6 +99,7 @@ pub(super) fn house(
             .fetcher
             .fetch(uris, &sandbox.path, Some(owner), cancel)
             .map_err(|e| Failed { stage: LaunchStage::Fetch, message: e.to_string() })?;
+        mezzo_fault_points::hit!("agent.launch.fetched");
     }
     Ok(Housed { sandbox, user, command, environment, demand, namespaces, hostname })
 }
@@ -115,13 +117,16 @@ pub(super) fn isolate(
     }
     let isolate = Failed::at(LaunchStage::Isolate);
     let cgroup = shared.cgroups.create(spec.container_id.as_str()).map_err(|e| isolate(&e))?;
+    mezzo_fault_points::hit!("agent.launch.grouped");
     shared.isolators.isolate(&housed.demand, &cgroup).map_err(|e| isolate(&e))?;
+    mezzo_fault_points::hit!("agent.launch.limited");
     let procs = cgroup.procs_files().map_err(|e| isolate(&e))?;
     let path = shared.exit_path(&places.exit_file);
     let exit_file = create_exit_file(&path).map_err(|e| Failed {
         stage: LaunchStage::Isolate,
         message: format!("could not create exit file {}: {e}", path.display()),
     })?;
+    mezzo_fault_points::hit!("agent.launch.exit_file");
     Ok(Staged { housed, cgroup, procs, exit_file })
 }
 

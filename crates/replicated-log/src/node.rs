@@ -97,10 +97,12 @@ impl Node {
             if !ready.entries().is_empty() || ready.hs().is_some() {
                 let (entries, hard_state, sync) =
                     (ready.take_entries(), ready.hs().cloned(), ready.must_sync());
+                mezzo_fault_points::hit!("raft.persisting");
                 self.raw
                     .mut_store()
                     .persist(&entries, hard_state.as_ref(), sync)
                     .map_err(LogError::Write)?;
+                mezzo_fault_points::hit!("raft.persisted");
             }
             let mut light = self.raw.advance(ready);
             if let Some(commit) = light.commit_index() {

@@ -137,7 +137,10 @@ impl Group {
             Err(refused) => Err(refused),
             Ok(()) => {
                 self.syncs.fetch_add(1, Ordering::Relaxed);
-                self.db.flush_wal(true).map_err(|error| self.fail(error))
+                mezzo_fault_points::hit!("store.syncing");
+                let synced = self.db.flush_wal(true);
+                mezzo_fault_points::hit!("store.synced");
+                synced.map_err(|error| self.fail(error))
             }
         };
         for callback in waiting {

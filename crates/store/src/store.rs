@@ -139,7 +139,9 @@ impl Store {
     fn log(&self, batch: WriteBatch) -> Result<(), WriteError> {
         let group = self.group();
         group.admit()?;
-        group.db.write_opt(batch, &WriteOptions::default()).map_err(|error| group.fail(error))
+        let written = group.db.write_opt(batch, &WriteOptions::default());
+        mezzo_fault_points::hit!("store.logged");
+        written.map_err(|error| group.fail(error))
     }
 
     /// The value of `key`.

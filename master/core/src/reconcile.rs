@@ -84,10 +84,16 @@ impl Master {
         self.send_status(id, status, Position(0));
     }
 
-    /// The latest state of a known task; `false` if it is not known.
+    /// The latest state of a known task; `false` if it is not known. A new master that has not heard the
+    /// task's agent yet knows the task but no state, and an older one would contradict what was told: the
+    /// agent's word is waited for.
     fn send_known(&mut self, now: Now, id: &FrameworkId, task: &TaskId) -> bool {
         let Some(framework) = self.frameworks.get(id) else { return false };
         let Some(task) = framework.tasks.get(task) else { return false };
+        let unheard = task.info.is_none() && task.unreachable_since_unix_ns.is_none();
+        if unheard && self.agents.get(&task.agent).is_some_and(|agent| agent.link.is_none()) {
+            return true;
+        }
         let status = latest(now, task, framework.partition_aware());
         self.send_status(id, status, Position(0));
         true

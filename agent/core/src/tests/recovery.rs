@@ -46,6 +46,12 @@ fn a_launch_that_was_cut_short_is_told_apart_from_one_that_worked() {
     for found in [None, Some(Observed::NotStarted)] {
         check(launched, found, "persist t ENDED [STARTING LOST]\ndestroy after 1");
     }
+    check(launched, Some(Observed::Launching), "");
+    check(
+        launched,
+        Some(Observed::Interrupted),
+        "persist t ENDED [STARTING FAILED]\ndestroy after 1",
+    );
     let aware = |world: &mut World| {
         world.run(&task("t"), framework(&[capability::Type::PartitionAware]));
         world.container_of("t")
@@ -68,6 +74,7 @@ fn a_kill_under_way_goes_on() {
         container
     };
     check(stopped, None, "persist t ENDED [STARTING KILLED]\ndestroy after 1");
+    check(stopped, Some(Observed::Launching), "destroy after 0");
     check(
         stopped,
         Some(alive()),

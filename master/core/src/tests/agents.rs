@@ -7,7 +7,7 @@ use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
 use mezzo_proto::internal::v1::{AgentTask, LaunchPosition, Pong};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
-use mezzo_proto::v1::scheduler::event;
+use mezzo_proto::v1::scheduler::{call, event};
 use mezzo_proto::v1::task_status::Reason;
 use prost::Message;
 
@@ -38,6 +38,36 @@ pub(super) fn reported(id: &v1::FrameworkId, agent: &str, state: TaskState) -> A
         }),
         task_info: info.encode_to_vec().into(),
     }
+}
+
+/// What the old master was told of the task is not in the ledger: it must not be taken back.
+#[test]
+fn a_new_master_says_nothing_of_a_task_before_its_agent_does() {
+    let (mut cluster, _, id, link, agent) = with_task(true);
+    cluster.update(link, &id, "t", TaskState::TaskRunning, 1);
+    let mut cluster = cluster.fail_over();
+    let stream =
+        cluster.subscribe(v1::FrameworkInfo { id: Some(id.clone()), ..framework_info(true) });
+    cluster.take_events(stream);
+    let task = call::reconcile::Task {
+        task_id: v1::TaskId { value: "t".to_owned() },
+        agent_id: Some(v1::AgentId { value: agent.clone() }),
+    };
+    for tasks in [vec![task.clone()], Vec::new()] {
+        let call = call::Reconcile { tasks };
+        let asked = cluster.call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(call));
+        asked.expect("accepted");
+        assert_eq!(cluster.take_statuses(stream), []);
+    }
+    let last = LaunchPosition { term: 1, sequence: 1 };
+    let tasks = vec![reported(&id, &agent, TaskState::TaskRunning)];
+    cluster.register(Some(&agent), RESOURCES, last, tasks, "boot-1");
+    cluster.take_events(stream);
+    let call = call::Reconcile { tasks: vec![task] };
+    let asked = cluster.call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(call));
+    asked.expect("accepted");
+    let statuses = cluster.take_statuses(stream);
+    assert_eq!(statuses.iter().map(|s| s.state()).collect::<Vec<_>>(), [TaskState::TaskRunning]);
 }
 
 #[test]
