@@ -8,13 +8,14 @@
 //! is in the crate's README.
 //!
 //! Map: `log` (handle and thread), `queue` (proposals on their way to it), `node` (raft, driven without any
-//! thread: what the tests crash), `storage` (raft's view of the store), `records` (keys and values), `event`,
-//! `error`, `drain` (raft's log lines to `tracing`).
+//! thread: what the tests crash), `storage` (raft's view of the store), `records` (keys and values), `mend` (what a repair does to them),
+//! `event`, `error`, `drain` (raft's log lines to `tracing`).
 
 mod drain;
 mod error;
 mod event;
 mod log;
+mod mend;
 mod node;
 mod queue;
 mod records;
@@ -26,5 +27,6 @@ mod tests;
 pub use error::{LogError, ProposeError, StartError};
 pub use event::{DropReason, Events, LogEvent};
 pub use log::{Config, Log, Status};
+pub use mend::mend;
 pub use queue::{MAX_PAYLOAD_BYTES, MAX_QUEUED, MAX_QUEUED_BYTES};
 pub use records::FAMILIES;

@@ -14,14 +14,14 @@ const ENTRIES: &str = "log_entries";
 pub const FAMILIES: [&str; 2] = [STATE, ENTRIES];
 
 /// Term, vote and commit index. The commit index may lag: it is written along with whatever is written next.
-const HARD_STATE: &[u8] = b"hard_state";
+pub(crate) const HARD_STATE: &[u8] = b"hard_state";
 
 /// The members of the group.
-const CONF_STATE: &[u8] = b"conf_state";
+pub(crate) const CONF_STATE: &[u8] = b"conf_state";
 
 /// Index and term of the entry just below the first one kept (zeros at the beginning), and the members as of then:
 /// the metadata of the snapshot that the state machine's own records amount to.
-const BASE: &[u8] = b"base";
+pub(crate) const BASE: &[u8] = b"base";
 
 pub(crate) fn entry_key(index: u64) -> [u8; 8] {
     index.to_be_bytes()

@@ -92,6 +92,16 @@ impl Batch {
         self.changes.extend(other.changes);
     }
 
+    /// Bytes of its keys and values.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |change: &Change| match change {
+            Change::Put { key, value, .. } => key.len() + value.len(),
+            Change::Delete { key, .. } => key.len(),
+            Change::DeleteRange { from, to, .. } => from.len() + to.len(),
+        };
+        self.changes.iter().map(of).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }

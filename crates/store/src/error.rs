@@ -59,13 +59,19 @@ pub enum OpenError {
     OtherOwner { dir: PathBuf, found: String, expected: String },
 
     #[error(
-        "store {dir} is damaged; restore it from a copy, or move it away to begin anew without its records"
+        "store {dir} is damaged; `mezzo {kind} repair` shows what can be saved and saves it, or restore it from a copy"
     )]
     Damaged {
         dir: PathBuf,
+        kind: &'static str,
         #[source]
         source: EngineError,
     },
+
+    #[error(
+        "the write-ahead log of store {dir} is damaged at byte {offset} of {log}, before records that were on the disk for certain; `mezzo {kind} repair` shows what can be saved and saves it, or restore it from a copy"
+    )]
+    DamagedLog { dir: PathBuf, kind: &'static str, log: String, offset: u64 },
 
     #[error("store directory {dir} cannot be used")]
     Directory {
@@ -90,16 +96,31 @@ pub enum OpenError {
 }
 
 /// Why a batch was not written. After any of these the store takes no more writes until it is opened again.
+/// A full disk is none of them: writes wait for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    #[error("no space left on the file system of store {dir}; free some and restart this process")]
-    OutOfSpace {
+    #[error(
+        "the file system of store {dir} is full and too much waits in memory for it; free some space there and start this process again"
+    )]
+    TooMuchHeld { dir: PathBuf },
+
+    #[error(
+        "store directory {dir} was removed, replaced or unmounted under this process; bring it back and start this process again"
+    )]
+    Gone { dir: PathBuf },
+
+    #[error(
+        "the file system of store {dir} became read-only, which is what the kernel does after a failure of the disk; see its log (dmesg), remount it writable and start this process again"
+    )]
+    ReadOnly {
         dir: PathBuf,
         #[source]
         source: EngineError,
     },
 
-    #[error("store {dir} could not be written")]
+    #[error(
+        "store {dir} could not be written; see the kernel's log (dmesg) for a failure of its disk, and start this process again when that is mended"
+    )]
     Failed {
         dir: PathBuf,
         #[source]
@@ -118,20 +139,16 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// Whether the disk is full, now or at the first failure: the one cause that an operator cures without a repair.
-    pub fn is_out_of_space(&self) -> bool {
-        match self {
-            Self::OutOfSpace { .. } => true,
-            Self::Failed { .. } => false,
-            Self::Refusing { first, .. } => first.is_out_of_space(),
-        }
+    /// Whether RocksDB goes on by itself when there is room. A quota that is used up is not of this kind.
+    pub(crate) fn is_space(error: &rocksdb::Error) -> bool {
+        error.as_ref().contains("No space left on device")
     }
 
     pub(crate) fn from_engine(dir: PathBuf, error: rocksdb::Error) -> Self {
         let cause = Cause::of(&error);
         let source = EngineError::from(error);
         match cause {
-            Cause::OutOfSpace => Self::OutOfSpace { dir, source },
+            Cause::ReadOnly => Self::ReadOnly { dir, source },
             _ => Self::Failed { dir, source },
         }
     }
@@ -147,7 +164,7 @@ pub struct ReadError {
 }
 
 impl OpenError {
-    pub(crate) fn from_engine(dir: PathBuf, error: rocksdb::Error) -> Self {
+    pub(crate) fn from_engine(dir: PathBuf, kind: &'static str, error: rocksdb::Error) -> Self {
         match Cause::of(&error) {
             Cause::Locked => {
                 let holder = crate::open::lock_holder(&dir);
@@ -156,7 +173,7 @@ impl OpenError {
             Cause::Denied => Self::Denied { dir },
             Cause::ReadOnly => Self::ReadOnly { dir },
             Cause::OutOfSpace => Self::OutOfSpace { dir },
-            Cause::Damaged => Self::Damaged { dir, source: error.into() },
+            Cause::Damaged => Self::Damaged { dir, kind, source: error.into() },
             Cause::Other => Self::Engine { dir, source: error.into() },
         }
     }

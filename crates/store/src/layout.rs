@@ -8,7 +8,8 @@ pub struct Layout {
     pub kind: &'static str,
     /// Format that this binary writes. Raise it when an older binary could no longer read the result.
     pub version: u32,
-    /// Names of the key spaces. Missing ones are created; ones that only the directory has are kept.
+    /// Names of the key spaces. Missing ones are created; ones that only the directory has are kept. New ones
+    /// go to the end: a repair knows the old ones by their place.
     pub families: Vec<&'static str>,
 }
 
@@ -28,6 +29,15 @@ pub(crate) const FORMAT_KEY: &[u8] = b"mezzo.format";
 
 /// Key of the owner: whatever [`Store::claim`](crate::Store::claim) was first given, UTF-8.
 pub(crate) const OWNER_KEY: &[u8] = b"mezzo.owner";
+
+/// Key of the mark that tells how far the log was synced before this write: the sequence number of the last
+/// write that was on the disk, 8 bytes big-endian. Always the first change of its batch. Whoever finds it behind
+/// a damaged place of the log knows whether something is lost that somebody relied on.
+pub(crate) const SYNCED_KEY: &[u8] = b"mezzo.synced";
+
+pub(crate) fn synced_value(sequence: u64) -> [u8; 8] {
+    sequence.to_be_bytes()
+}
 
 /// The format marker as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]

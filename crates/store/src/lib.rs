@@ -17,19 +17,31 @@
 //! found after a crash, all earlier ones are. After a failed write or sync the store refuses every later
 //! write ([`WriteError::Refusing`]), because nobody knows how much of the failed one is on the disk.
 //!
+//! A full disk is no failure: what has to be written waits in memory, in order and within bounds, until there
+//! is space, and whoever is about to promise something new asks [`Store::check_room`] first, which refuses
+//! while there is still room for what was promised before ([`Shortage`]).
+//!
 //! Map: `batch` (what to write), `layout` (what is expected in the directory), `open` (finding out what
 //! is there), `tuning` (RocksDB's options), `store` (the handle), `group` (the shared sync), `ticket`
-//! (waiting for it), `view` (reading), `error`.
+//! (waiting for it), `held` (writes that wait for the disk), `room` (headroom and reserve), `place`
+//! (is it still the same directory), `view` (reading), `wal` (the log without RocksDB), `salvage` (what is
+//! left of a damaged store), `report` (saying so), `error`.
 
 mod batch;
 mod error;
 mod group;
+mod held;
 mod layout;
 mod open;
+mod place;
+mod report;
+mod room;
+mod salvage;
 mod store;
 mod ticket;
 mod tuning;
 mod view;
+mod wal;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +50,9 @@ pub use batch::Batch;
 pub use error::{EngineError, OpenError, ReadError, WriteError};
 pub use group::{Counts, FLUSH_INTERVAL};
 pub use layout::Layout;
-pub use store::{ClaimError, Store};
+pub use report::RepairReport;
+pub use room::Shortage;
+pub use salvage::{Records, Salvage, SalvageError};
+pub use store::{ClaimError, Progress, Store};
 pub use ticket::Ticket;
 pub use view::{Scan, Snapshot};

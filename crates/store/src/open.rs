@@ -9,16 +9,31 @@ use rocksdb::{ColumnFamilyDescriptor, DB, DEFAULT_COLUMN_FAMILY_NAME, WriteOptio
 
 use crate::error::OpenError;
 use crate::layout::{FORMAT_KEY, Layout, Marker};
+use crate::room;
 use crate::tuning;
+use crate::wal;
 
 /// Creates what is missing, refuses what is not ours, and returns the open database with its marker checked.
+/// On a full disk the store's reserve is given up for it.
 pub(crate) fn open(dir: &Path, layout: &Layout) -> Result<DB, OpenError> {
+    match try_open(dir, layout) {
+        Err(OpenError::OutOfSpace { .. }) if room::give_up(dir) => try_open(dir, layout),
+        outcome => outcome,
+    }
+}
+
+fn try_open(dir: &Path, layout: &Layout) -> Result<DB, OpenError> {
     let exists = prepare_directory(dir)?;
     let options = tuning::database();
     let mut names = Vec::new();
     if exists {
+        let damage = wal::check(dir).map_err(|error| OpenError::from_io(dir.to_owned(), error))?;
+        if let Some(wal::Damage { log, offset }) = damage {
+            let (dir, kind) = (dir.to_owned(), layout.kind);
+            return Err(OpenError::DamagedLog { dir, kind, log, offset });
+        }
         names = DB::list_cf(&options, dir)
-            .map_err(|error| OpenError::from_engine(dir.to_owned(), error))?;
+            .map_err(|error| OpenError::from_engine(dir.to_owned(), layout.kind, error))?;
     }
     for family in std::iter::once(DEFAULT_COLUMN_FAMILY_NAME).chain(layout.families.iter().copied())
     {
@@ -30,7 +45,7 @@ pub(crate) fn open(dir: &Path, layout: &Layout) -> Result<DB, OpenError> {
     let families =
         names.into_iter().map(|name| ColumnFamilyDescriptor::new(name, tuning::family(&cache)));
     let db = DB::open_cf_descriptors(&options, dir, families)
-        .map_err(|error| OpenError::from_engine(dir.to_owned(), error))?;
+        .map_err(|error| OpenError::from_engine(dir.to_owned(), layout.kind, error))?;
     check_marker(&db, dir, layout)?;
     Ok(db)
 }
@@ -71,14 +86,14 @@ fn prepare_directory(dir: &Path) -> Result<bool, OpenError> {
 /// Files that an interrupted creation leaves behind (`CURRENT` is its last step), and the directory that
 /// `mkfs` puts at the root of a file system of its own.
 fn is_left_by_creation(name: &str) -> bool {
-    matches!(name, "LOCK" | "LOG" | "IDENTITY" | "lost+found")
+    matches!(name, "LOCK" | "LOG" | "IDENTITY" | "lost+found" | room::RESERVE_NAME)
         || ["LOG.old.", "MANIFEST-", "OPTIONS-"].iter().any(|prefix| name.starts_with(prefix))
         || name.ends_with(".dbtmp")
         || name.ends_with(".log")
 }
 
 fn check_marker(db: &DB, dir: &Path, layout: &Layout) -> Result<(), OpenError> {
-    let engine = |error| OpenError::from_engine(dir.to_owned(), error);
+    let engine = |error| OpenError::from_engine(dir.to_owned(), layout.kind, error);
     let Some(value) = db.get(FORMAT_KEY).map_err(engine)? else {
         // Nothing was ever written: creation got as far as this at most.
         if db.latest_sequence_number() != 0 {
@@ -95,6 +110,11 @@ fn check_marker(db: &DB, dir: &Path, layout: &Layout) -> Result<(), OpenError> {
         let found = String::from_utf8_lossy(&value).into_owned();
         return Err(OpenError::NotAStore { dir: dir.to_owned(), found });
     };
+    check_fit(marker, dir, layout)
+}
+
+/// Whether a store with this marker may be opened as `layout` says.
+pub(crate) fn check_fit(marker: Marker, dir: &Path, layout: &Layout) -> Result<(), OpenError> {
     if marker.kind != layout.kind {
         return Err(OpenError::OtherKind {
             dir: dir.to_owned(),

@@ -4,14 +4,17 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use rocksdb::{WriteBatch, WriteOptions};
+use rocksdb::DEFAULT_COLUMN_FAMILY_NAME;
 
-use crate::batch::{Batch, Change};
+use crate::batch::Batch;
 use crate::error::{OpenError, ReadError, WriteError};
 use crate::group::{Counts, Group};
+use crate::held::Notice;
 use crate::layout::{Layout, OWNER_KEY};
 use crate::open;
+use crate::room::Shortage;
 use crate::ticket::{self, Ticket};
 use crate::view::{self, Scan, Snapshot};
 
@@ -19,6 +22,15 @@ use crate::view::{self, Scan, Snapshot};
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+}
+
+/// What became of a plain write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It survives the death of this process.
+    Logged,
+    /// It waits in memory; the callback tells.
+    Held,
 }
 
 struct Inner {
@@ -49,7 +61,14 @@ impl Store {
 
     /// The directory that the store was opened in.
     pub fn dir(&self) -> &Path {
-        &self.group().dir
+        self.group().dir()
+    }
+
+    /// Whom the store was claimed for, if anybody.
+    pub fn owner(&self) -> Result<Option<String>, ReadError> {
+        let value =
+            self.group().db.get(OWNER_KEY).map_err(|error| view::read_error(self.dir(), error))?;
+        Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
     /// Writes `owner` (a cluster id, an agent id) into the store, synced, or compares it with the one that is
@@ -62,34 +81,43 @@ impl Store {
                 found,
                 expected: owner.to_owned(),
             })),
-            None => {
-                let mut batch = WriteBatch::default();
-                batch.put(OWNER_KEY, owner);
-                self.log(batch)?;
-                Ok(self.group().joined_as_syncer()?)
-            }
+            None => Ok(self.write_and_sync(Batch::new().put(
+                DEFAULT_COLUMN_FAMILY_NAME,
+                OWNER_KEY,
+                owner,
+            ))?),
         }
-    }
-
-    /// Whom the store was claimed for, if anybody.
-    pub fn owner(&self) -> Result<Option<String>, ReadError> {
-        let value =
-            self.group().db.get(OWNER_KEY).map_err(|error| view::read_error(self.dir(), error))?;
-        Ok(value.map(|value| String::from_utf8_lossy(&value).into_owned()))
     }
 
     /// Writes `batch` without waiting for the disk. When this returns, the batch is visible to readers and
     /// survives the death of this process; a power loss within [`FLUSH_INTERVAL`](crate::FLUSH_INTERVAL) may take it,
     /// together with everything written later.
+    ///
+    /// While the disk is full or too slow, the batch is held in memory instead and written, in its turn, as soon
+    /// as that is possible: for writers to whom it does not matter when. Others use [`Store::write_or_hold`].
     pub fn write(&self, batch: Batch) -> Result<(), WriteError> {
-        let batch = self.compile(batch);
-        self.log(batch)?;
-        self.group().joined_without_waiting();
+        if self.group().log(batch, Notice::Nobody)?.is_some() {
+            self.group().joined_without_waiting();
+        }
         Ok(())
     }
 
-    /// Writes `batch`; the ticket tells when it is on the disk. The batch is visible to readers at once.
-    /// An error here means that the batch was not written.
+    /// As [`Store::write`], and tells which of the two it was. `callback` is called if the batch was held, as soon
+    /// as it survives the death of this process. It must neither block nor panic.
+    pub fn write_or_hold(
+        &self,
+        batch: Batch,
+        callback: impl FnOnce(Result<(), WriteError>) + Send + 'static,
+    ) -> Result<Progress, WriteError> {
+        if self.group().log(batch, Notice::Logged(Box::new(callback)))?.is_none() {
+            return Ok(Progress::Held);
+        }
+        self.group().joined_without_waiting();
+        Ok(Progress::Logged)
+    }
+
+    /// Writes `batch`; the ticket tells when it is on the disk. The batch is visible to readers at once, or when the
+    /// disk has room for it. An error here means that the batch was not written.
     pub fn write_synced(&self, batch: Batch) -> Result<Ticket, WriteError> {
         let (ticket, fill) = ticket::ticket();
         self.write_synced_then(batch, fill)?;
@@ -104,44 +132,40 @@ impl Store {
         batch: Batch,
         callback: impl FnOnce(Result<(), WriteError>) + Send + 'static,
     ) -> Result<(), WriteError> {
-        let batch = self.compile(batch);
-        self.log(batch)?;
-        self.group().joined(Box::new(callback));
+        let logged = self.group().log(batch, Notice::Synced(Box::new(callback)))?;
+        if let Some(callback) = logged.and_then(Notice::into_callback) {
+            self.group().joined(callback);
+        }
         Ok(())
     }
 
     /// Writes `batch` and syncs it on the calling thread, along with everybody who waits for a sync. Spares two
-    /// thread switches: right for a thread that can do nothing else until the disk has answered.
+    /// thread switches: right for a thread that can do nothing else until the disk has answered. While the disk is
+    /// full, this waits until it has room.
     pub fn write_and_sync(&self, batch: Batch) -> Result<(), WriteError> {
-        let batch = self.compile(batch);
-        self.log(batch)?;
-        self.group().joined_as_syncer()
-    }
-
-    fn compile(&self, batch: Batch) -> WriteBatch {
-        let db = &self.group().db;
-        let mut compiled = WriteBatch::default();
-        for change in batch.changes {
-            match change {
-                Change::Put { family, key, value } => {
-                    compiled.put_cf(view::handle(db, family), key, value)
-                }
-                Change::Delete { family, key } => compiled.delete_cf(view::handle(db, family), key),
-                Change::DeleteRange { family, from, to } => {
-                    compiled.delete_range_cf(view::handle(db, family), from, to);
-                }
-            }
+        let (ticket, fill) = ticket::ticket();
+        let logged = self.group().log(batch, Notice::Synced(Box::new(fill)))?;
+        if let Some(callback) = logged.and_then(Notice::into_callback) {
+            self.group().joined_as_syncer(callback);
         }
-        compiled
+        ticket.wait()
     }
 
-    /// Puts a batch into the write-ahead log and the memtables: in the page cache when this returns.
-    fn log(&self, batch: WriteBatch) -> Result<(), WriteError> {
-        let group = self.group();
-        group.admit()?;
-        let written = group.db.write_opt(batch, &WriteOptions::default());
-        mezzo_fault_points::hit!("store.logged");
-        written.map_err(|error| group.fail(error))
+    /// Whether something new may be promised: there is room for it, and for what it will lead to. Costs one system
+    /// call. What was promised before is written regardless.
+    pub fn check_room(&self) -> Result<(), Shortage> {
+        self.group().check_room()
+    }
+
+    /// The failure after which the store takes no more writes, if there was one.
+    pub fn failure(&self) -> Option<WriteError> {
+        self.group().failure()
+    }
+
+    /// Has the duration of every sync told to `observer`, which must neither block nor panic. Only the first one
+    /// that is given counts.
+    pub fn observe_syncs(&self, observer: impl Fn(Duration) + Send + Sync + 'static) {
+        self.group().observe(Box::new(observer));
     }
 
     /// The value of `key`.

@@ -39,6 +39,9 @@ pub(crate) fn database() -> Options {
     // records behind that tail, so they are off (their default).
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_paranoid_checks(true);
+    // After a full disk RocksDB flushes all families and begins a new log. A crash in the midst of that must not
+    // leave some families ahead of the log's torn end and others behind: the store could not be opened.
+    options.set_atomic_flush(true);
     options.set_db_write_buffer_size(ALL_WRITE_BUFFERS_BYTES);
     options.set_max_total_wal_size(WAL_BYTES);
     options.set_max_open_files(OPEN_FILES);

@@ -1,4 +1,4 @@
-//! What takes a second process to show: the lock, `kill -9`, a full and a read-only file system.
+//! What takes a second process to show: the lock, `kill -9`, file systems that are full, read-only or gone.
 //!
 //! The second process is this test binary again, told by `MEZZO_STORE_CHILD` what directory to use; its parts
 //! are the ignored tests in `child`.
@@ -6,10 +6,10 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use mezzo_store::{Batch, Layout, OpenError, Store, WriteError};
+use mezzo_store::{Batch, Layout, OpenError, Progress, Store, WriteError};
 use tempfile::TempDir;
 
 const SYNCED: &str = "synced";
@@ -59,33 +59,115 @@ mod child {
         drop(store);
     }
 
+    /// Takes all that is left on the file system of the store.
+    fn fill(path: &Path) {
+        let mut file = fs::File::create(path).expect("creates");
+        for size in [1 << 20, 1 << 12, 1] {
+            while std::io::Write::write_all(&mut file, &vec![7; size]).is_ok() {}
+        }
+    }
+
+    fn number_of(found: &(Box<[u8]>, Box<[u8]>)) -> u64 {
+        u64::from_be_bytes((*found.0).try_into().expect("a number"))
+    }
+
+    /// Writes on a full disk until a write has to wait; returns how many were logged.
+    fn write_until_held(store: &Store, tell: &std::sync::mpsc::Sender<u64>) -> u64 {
+        for number in 0_u64.. {
+            let tell = tell.clone();
+            let batch = Batch::new().put(PLAIN, number.to_be_bytes(), vec![7; 1 << 14]);
+            let told = move |outcome: Result<(), WriteError>| {
+                outcome.expect("is written in the end");
+                tell.send(number).expect("the test listens");
+            };
+            if store.write_or_hold(batch, told).expect("never fails") == Progress::Held {
+                return number;
+            }
+        }
+        unreachable!("the disk is small")
+    }
+
     #[test]
-    #[ignore = "the other half of a_full_disk_stops_writing_with_a_clear_error"]
-    fn fills_the_disk() {
+    #[ignore = "the other half of a_full_disk_is_waited_for"]
+    fn outlives_a_full_disk() {
         let store = store().expect("opens");
-        store
-            .write_and_sync(Batch::new().put(SYNCED, "kept", "x"))
-            .expect("there is room for this");
-        let full = (0_u64..)
-            .find_map(|number| {
-                store
-                    .write_and_sync(Batch::new().put(PLAIN, number.to_be_bytes(), [7; 1 << 16]))
-                    .err()
-            })
-            .expect("the disk is small");
-        say(&full);
-        assert!(matches!(full, WriteError::OutOfSpace { .. }), "{full:?}");
-        let refused = store.write(Batch::new().put(SYNCED, "late", "x")).expect_err("refused");
-        say(&refused);
-        assert!(
-            matches!(refused, WriteError::Refusing { .. }) && refused.is_out_of_space(),
-            "{refused:?}"
-        );
-        let refused =
-            store.write_synced(Batch::new().put(SYNCED, "late", "x")).expect_err("refused");
-        assert!(matches!(refused, WriteError::Refusing { .. }));
+        let filler = store.dir().with_file_name("filler");
+        store.write_and_sync(Batch::new().put(SYNCED, "kept", "x")).expect("there is room");
+        store.check_room().expect("there is room");
+        fill(&filler);
+        say(store.check_room().expect_err("no room for promises"));
+        let (tell, told) = std::sync::mpsc::channel();
+        let held = write_until_held(&store, &tell);
+        // Everything from here on waits, in order, and nobody else is kept.
+        let ticket = store
+            .write_synced(Batch::new().put(PLAIN, (held + 1).to_be_bytes(), "y"))
+            .expect("waits");
+        store.write(Batch::new().put(SYNCED, "late", "x")).expect("waits");
         assert!(store.get(SYNCED, "kept").expect("reads go on").is_some());
+        assert_eq!(store.get(SYNCED, "late").expect("reads go on"), None);
+        assert_eq!(store.counts().held, 3);
+        say(store.check_room().expect_err("full"));
+        fs::remove_file(&filler).expect("removes");
+        ticket.wait().expect("is written, without a restart");
+        assert_eq!(told.recv(), Ok(held));
+        store.write_and_sync(Batch::new().put(SYNCED, "last", "x")).expect("as ever");
+        assert!(store.get(SYNCED, "late").expect("reads").is_some());
+        store.check_room().expect("there is room again");
+        let dir = store.dir().to_owned();
+        drop(store);
+        let store = Store::open(dir, &layout()).expect("opens again");
+        let found: Vec<u64> =
+            store.scan(PLAIN, []).map(|item| number_of(&item.expect("reads"))).collect();
+        assert_eq!(found, (0..=held + 1).collect::<Vec<_>>(), "all, whole, in order");
         say("done");
+    }
+
+    #[test]
+    #[ignore = "the first half of a_full_disk_and_kill_9_lose_nothing_and_leave_no_half"]
+    fn waits_on_a_full_disk_until_killed() {
+        let store = store().expect("opens");
+        fill(&store.dir().with_file_name("filler"));
+        let (tell, _told) = std::sync::mpsc::channel();
+        say(write_until_held(&store, &tell));
+        std::io::stdin().lines().next();
+    }
+
+    #[test]
+    #[ignore = "the second half of a_full_disk_and_kill_9_lose_nothing_and_leave_no_half"]
+    fn opens_on_a_full_disk() {
+        // The file system is as full as the other left it, and the reserve is used up.
+        say(store().expect_err("full"));
+        let dir = PathBuf::from(std::env::var(DIRECTORY).expect("started by its parent"));
+        fs::remove_file(dir.with_file_name("filler")).expect("removes");
+        let store = store().expect("opens");
+        let found: Vec<u64> = store
+            .scan(PLAIN, [])
+            .map(|item| {
+                let item = item.expect("reads");
+                assert_eq!(*item.1, [7; 1 << 14], "no half");
+                number_of(&item)
+            })
+            .collect();
+        assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>(), "no hole");
+        say(found.len());
+    }
+
+    #[test]
+    #[ignore = "the other half of a_directory_that_vanishes_is_noticed"]
+    fn loses_its_directory() {
+        let store = store().expect("opens");
+        store.write_and_sync(Batch::new().put(SYNCED, "kept", "x")).expect("there is a disk");
+        say("open");
+        std::io::stdin().lines().next();
+        let error = (0..1000)
+            .find_map(|_| {
+                let written = store.write_and_sync(Batch::new().put(SYNCED, "late", "x"));
+                // The directory is looked at now and then only.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+                written.err()
+            })
+            .expect("is noticed");
+        say(error);
     }
 
     #[test]
@@ -193,17 +275,62 @@ fn the_lock_names_its_holder() {
     Store::open(dir.path(), &layout()).expect("free again");
 }
 
-#[test]
-fn a_full_disk_stops_writing_with_a_clear_error() {
+/// Mounts the ext4 image beside `dir` on `dir`; the mount and its loop device go with the namespace.
+fn ext4(dir: &Path) -> String {
+    let image = dir.with_extension("image");
+    if !image.exists() {
+        fs::File::create(&image).expect("creates").set_len(64 << 20).expect("sparse");
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image).status();
+        assert!(made.expect("mkfs.ext4 is installed (e2fsprogs)").success());
+    }
+    format!("mount -o loop '{}' '{}'", image.display(), dir.display())
+}
+
+/// A directory to mount on, and the place of a store in it.
+fn mountable() -> (TempDir, PathBuf, PathBuf) {
     let dir = TempDir::new().expect("a directory");
-    let mount = format!("mount -t tmpfs -o size=3m tmpfs '{}'", dir.path().display());
-    let mut other = Other::start("fills_the_disk", dir.path(), Some(&mount));
-    let full = other.next().expect("fills it");
-    assert!(full.contains("no space left on the file system of store"), "{full}");
-    let refused = other.next().expect("tries again");
-    assert!(refused.contains("takes no writes since an earlier one failed"), "{refused}");
+    let mounted = dir.path().join("disk");
+    fs::create_dir(&mounted).expect("creates");
+    let store = mounted.join("store");
+    (dir, mounted, store)
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let (_dir, mounted, store) = mountable();
+    let mut other = Other::start("outlives_a_full_disk", &store, Some(&ext4(&mounted)));
+    let low = other.next().expect("fills it");
+    assert!(low.contains("are kept for what runs already: nothing new is taken"), "{low}");
+    let full = other.next().expect("writes on");
+    assert!(full.contains("is full (") && full.contains("no restart is needed"), "{full}");
     assert_eq!(other.next().as_deref(), Some("done"));
     assert!(other.child.wait().expect("ends").success());
+}
+
+#[test]
+fn a_full_disk_and_kill_9_lose_nothing_and_leave_no_half() {
+    let (_dir, mounted, store) = mountable();
+    let mount = ext4(&mounted);
+    let mut other = Other::start("waits_on_a_full_disk_until_killed", &store, Some(&mount));
+    let logged: usize = other.next().expect("fills it").parse().expect("a number");
+    drop(other);
+    let mut other = Other::start("opens_on_a_full_disk", &store, Some(&mount));
+    let full = other.next().expect("tries");
+    assert!(full.contains("no space left on the file system of store directory"), "{full}");
+    let found: usize = other.next().expect("opens").parse().expect("a number");
+    assert!(found >= logged, "{logged} were written, {found} are there");
+}
+
+#[test]
+fn a_directory_that_vanishes_is_noticed() {
+    let dir = TempDir::new().expect("a directory");
+    let store = dir.path().join("store");
+    let mut other = Other::start("loses_its_directory", &store, None);
+    assert_eq!(other.next().as_deref(), Some("open"));
+    fs::remove_dir_all(&store).expect("removes");
+    drop(other.child.stdin.take());
+    let text = other.next().expect("notices");
+    assert!(text.contains("was removed, replaced or unmounted under this process"), "{text}");
 }
 
 #[test]
