@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use mezzo_agent_core::{
     Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
 };
-use mezzo_store::{Batch, WriteError};
+use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
+use mezzo_store::{Batch, Progress, WriteError};
 use mezzo_telemetry::Heartbeat;
 use mezzo_types::{ContainerId, Position};
 use tokio::sync::{mpsc, watch};
@@ -99,6 +100,8 @@ struct Running {
     position: Position,
     link: Option<(LinkId, LinkHandle)>,
     synced: watch::Sender<Synced>,
+    /// The core was told that the disk has no room.
+    short: bool,
     left: Option<Option<String>>,
     /// When the latest message of the master was taken.
     message_at: Instant,
@@ -119,6 +122,7 @@ impl Agent {
             position: Position::NONE,
             link: None,
             synced,
+            short: false,
             left: None,
             message_at: Instant::now(),
         };
@@ -193,6 +197,7 @@ impl Running {
             LinkEvent::Message { link, message } => {
                 mezzo_fault_points::hit!("agent.master.received");
                 self.message_at = Instant::now();
+                self.look_for_room(&message);
                 self.input(Input::Master { link, message });
                 mezzo_fault_points::hit!("agent.master.handled");
             }
@@ -208,8 +213,8 @@ impl Running {
             // Its places follow from its ids and are in its record already.
             ContainerEvent::Prepared { .. } => return,
             ContainerEvent::Started { container, pid, start_time_ticks } => {
-                self.agent.launch_times.executed(&container);
                 mezzo_fault_points::hit!("agent.launch.started");
+                self.agent.launch_times.executed(&container);
                 Input::Started { container, pid, start_time_ticks }
             }
             ContainerEvent::LaunchFailed { container, stage, message } => {
@@ -261,6 +266,8 @@ impl Running {
                         self.write_down(&mut batch, change);
                     }
                 }
+                // An answer to a ping says that this loop lives, and waits for no disk.
+                effect if is_pong(&effect) => self.carry_out(Action::Effect(Box::new(effect))),
                 effect => {
                     if let Effect::Launch { launch, .. } = &effect {
                         let container = launch.container.clone();
@@ -315,21 +322,35 @@ impl Running {
     fn write(&mut self, batch: Batch, sync: bool) -> Result<(), LoopError> {
         mezzo_fault_points::hit!("agent.records.writing");
         let position = self.position;
-        if sync {
-            let synced = self.synced.clone();
-            let done = move |outcome| {
-                synced.send_modify(|synced| match outcome {
-                    Ok(()) => synced.position = synced.position.max(position),
-                    Err(error) => synced.failed = Some(error),
-                });
-            };
-            self.agent.records.write_synced(batch, done).map_err(LoopError::Write)?;
+        let synced = self.synced.clone();
+        let done = move |outcome| {
+            synced.send_modify(|synced| match outcome {
+                Ok(()) => synced.position = synced.position.max(position),
+                Err(error) => synced.failed = Some(error),
+            });
+        };
+        let records = &self.agent.records;
+        let later = if sync {
+            records.write_synced(batch, done).map_err(LoopError::Write)?;
+            true
         } else {
-            self.agent.records.write(batch).map_err(LoopError::Write)?;
-        }
+            records.write(batch, done).map_err(LoopError::Write)? == Progress::Held
+        };
         mezzo_fault_points::hit!("agent.records.written");
-        self.outbox.written(position, sync);
+        self.outbox.written(position, later);
         Ok(())
+    }
+
+    /// Tells the core whether it may take a launch. Asked when there is one: nobody has to watch the disk.
+    fn look_for_room(&mut self, message: &MasterToAgent) {
+        if !matches!(message.message, Some(master_to_agent::Message::RunTask(_))) {
+            return;
+        }
+        let shortage = self.agent.records.shortage();
+        if shortage.is_some() || self.short {
+            self.short = shortage.is_some();
+            self.input(Input::Room { shortage: shortage.map(|shortage| shortage.to_string()) });
+        }
     }
 
     fn carry_out(&mut self, action: Action) {
@@ -391,6 +412,7 @@ impl Running {
                 mezzo_fault_points::hit!("agent.registered");
                 let id = self.agent.core.info().and_then(|info| info.id.as_ref());
                 let agent_id = id.map(|id| id.value.as_str()).unwrap_or_default();
+                crate::marker::set(self.agent.containers.runtime_dir(), agent_id);
                 tracing::info!(agent_id, term, "registered with the master");
             }
             ViewChange::Registered(None) => tracing::info!("not registered any more"),
@@ -426,6 +448,11 @@ impl Running {
             );
         }
     }
+}
+
+fn is_pong(effect: &Effect) -> bool {
+    use agent_to_master::Message::Pong;
+    matches!(effect, Effect::Send { message, .. } if matches!(message.message, Some(Pong(_))))
 }
 
 /// The position that an effect waits for.

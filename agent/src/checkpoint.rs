@@ -14,16 +14,16 @@ use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
-use mezzo_store::{Batch, Layout, OpenError, ReadError, Store, WriteError};
+use mezzo_store::{Batch, Layout, OpenError, Progress, ReadError, Shortage, Store, WriteError};
 use mezzo_types::{FrameworkId, TaskId};
 use prost::Message;
 
-const AGENT: &str = "agent";
-const TASKS: &str = "tasks";
-const CONTAINERS: &str = "containers";
+pub(crate) const AGENT: &str = "agent";
+pub(crate) const TASKS: &str = "tasks";
+pub(crate) const CONTAINERS: &str = "containers";
 
-const IDENTITY: &[u8] = b"identity";
-const LAST_LAUNCH: &[u8] = b"last_launch";
+pub(crate) const IDENTITY: &[u8] = b"identity";
+pub(crate) const LAST_LAUNCH: &[u8] = b"last_launch";
 
 /// Raise it when an older agent could no longer read what this one writes.
 const FORMAT: u32 = 1;
@@ -37,8 +37,32 @@ pub enum CheckpointError {
         #[source]
         source: OpenError,
     },
-    #[error("could not read the agent's records")]
+    #[error("{0} is the work directory of a master; name the agent's own with --work-dir")]
+    OfAMaster(PathBuf),
+    /// To start anew here would end the tasks that may still run.
+    #[error(
+        "there are sandboxes in {work_dir}, but {path} with the agent's records is gone: bring it back from a copy, \
+         or name an empty directory with --work-dir to join as a new agent"
+    )]
+    Missing { path: PathBuf, work_dir: PathBuf },
+    #[error(
+        "could not read the agent's records; `mezzo agent repair` shows what can be saved and saves it"
+    )]
     Read(#[from] ReadError),
+}
+
+/// Where the records are.
+pub(crate) fn store_path(work_dir: &Path) -> PathBuf {
+    work_dir.join("meta")
+}
+
+pub(crate) fn layout() -> Layout {
+    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS])
+}
+
+/// Whether an agent ran tasks here before.
+fn holds_sandboxes(work_dir: &Path) -> bool {
+    work_dir.join("slaves").read_dir().is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// The store of an agent's records.
@@ -50,10 +74,15 @@ pub(crate) struct Records {
 impl Records {
     /// Opens `<work_dir>/meta`. Blocks for as long as replaying its log takes.
     pub(crate) fn open(work_dir: &Path) -> Result<Self, CheckpointError> {
-        let path = work_dir.join("meta");
-        let layout = Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS]);
-        let store =
-            Store::open(&path, &layout).map_err(|source| CheckpointError::Open { path, source })?;
+        let path = store_path(work_dir);
+        if work_dir.join("store/CURRENT").exists() {
+            return Err(CheckpointError::OfAMaster(work_dir.to_owned()));
+        }
+        if !path.exists() && holds_sandboxes(work_dir) {
+            return Err(CheckpointError::Missing { path, work_dir: work_dir.to_owned() });
+        }
+        let store = Store::open(&path, &layout())
+            .map_err(|source| CheckpointError::Open { path, source })?;
         Ok(Records { store })
     }
 
@@ -89,9 +118,13 @@ impl Records {
         Ok(checkpoint)
     }
 
-    /// Puts `batch` where it survives the death of this process.
-    pub(crate) fn write(&self, batch: Batch) -> Result<(), WriteError> {
-        self.store.write(batch)
+    /// Puts `batch` where it survives the death of this process; `held` is called later if that has to wait.
+    pub(crate) fn write(
+        &self,
+        batch: Batch,
+        held: impl FnOnce(Result<(), WriteError>) + Send + 'static,
+    ) -> Result<Progress, WriteError> {
+        self.store.write_or_hold(batch, held)
     }
 
     /// Puts `batch` where it survives a loss of power; `done` is called then, on another thread.
@@ -102,9 +135,19 @@ impl Records {
     ) -> Result<(), WriteError> {
         self.store.write_synced_then(batch, done)
     }
+
+    /// Why nothing new may be promised, if the disk has no room for it.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        self.store.check_room().err()
+    }
+
+    /// The store itself, for its metrics.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
 }
 
-fn name(family: &str, key: &[u8]) -> String {
+pub(crate) fn name(family: &str, key: &[u8]) -> String {
     format!("{family}/{}", String::from_utf8_lossy(key).replace('\0', "/"))
 }
 
@@ -136,7 +179,7 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
     }
 }
 
-fn task_key(framework: &FrameworkId, task: &TaskId) -> Vec<u8> {
+pub(crate) fn task_key(framework: &FrameworkId, task: &TaskId) -> Vec<u8> {
     [framework.as_str().as_bytes(), b"\0", task.as_str().as_bytes()].concat()
 }
 
@@ -162,7 +205,7 @@ mod tests {
             add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutContainer(Box::new(container.clone())));
             add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
-            records.write(batch).unwrap();
+            records.write(batch, |_| {}).unwrap();
         }
         let found = Records::open(work.path()).unwrap().load().unwrap();
         assert_eq!(found.identity, Some(identity));
@@ -176,7 +219,8 @@ mod tests {
     fn damaged_records_are_counted() {
         let work = tempfile::tempdir().unwrap();
         let records = Records::open(work.path()).unwrap();
-        records.write(Batch::new().put(TASKS, b"f\0t".to_vec(), vec![0xff; 3])).unwrap();
+        let damaged = Batch::new().put(TASKS, b"f\0t".to_vec(), vec![0xff; 3]);
+        records.write(damaged, |_| {}).unwrap();
         assert_eq!(records.load().unwrap().unreadable, 1);
     }
 }

@@ -4,7 +4,8 @@
 //! and the containers say, and carries out what the core orders.
 //!
 //! - `flags`, `start`, `machine`: what an operator sets, and the way to a running agent.
-//! - `agent`: the loop; `outbox`: what waits for a record; `checkpoint`: the records.
+//! - `agent`: the loop; `outbox`: what waits for a record; `checkpoint`: the records; `marker`: whose containers these are; `repair`: a
+//!   sound store out of a damaged one.
 //! - `link`: the stream to the master.
 //! - `launch_times`: how long launches take, for `metrics`.
 //! - `api`: HTTP and gRPC on one port, answered from `view` and `metrics`.
@@ -26,8 +27,10 @@ pub mod isolators;
 mod launch_times;
 mod link;
 mod machine;
+mod marker;
 mod metrics;
 mod outbox;
+mod repair;
 pub mod sandbox;
 mod start;
 mod view;
@@ -38,4 +41,6 @@ pub use checkpoint::CheckpointError;
 pub use flags::Flags;
 pub use link::MasterAddressError;
 pub use machine::ResourcesError;
+pub use marker::MarkerError;
+pub use repair::repair;
 pub use start::{AgentError, run};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mezzo_agent_core::Statistics;
 use mezzo_proto::v1::TaskState;
+use mezzo_store::Store;
 use mezzo_telemetry::{Metrics, Readings};
 use mezzo_types::{Quantities, ResourceName};
 use tokio::sync::watch;
@@ -50,6 +51,21 @@ pub(crate) fn register(
         read_view(&view, readings);
         read_statistics(&statistics.borrow(), readings);
         read_sandboxes(&sandboxes, readings);
+    });
+}
+
+/// The store's: how long its syncs take, what waits in memory for the disk, whether new promises are refused.
+pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
+    let syncs = metrics.timer("slave/store_sync_ms");
+    store.observe_syncs(move |duration| syncs.observe(duration));
+    let store = store.clone();
+    metrics.source(move |readings| {
+        let counts = store.counts();
+        readings.counter("slave/store_writes", counts.writes);
+        readings.counter("slave/store_syncs", counts.syncs);
+        readings.gauge("slave/store_held", counts.held as f64);
+        let refusing = store.check_room().is_err();
+        readings.gauge("slave/store_refusing", f64::from(u8::from(refusing)));
     });
 }
 

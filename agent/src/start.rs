@@ -26,6 +26,7 @@ use crate::isolators::IsolationOptions;
 use crate::launch_times::LaunchTimes;
 use crate::link::{self, MasterAddressError};
 use crate::machine::{self, ResourcesError};
+use crate::marker::{self, MarkerError};
 use crate::metrics;
 use crate::view::View;
 
@@ -59,6 +60,8 @@ pub enum AgentError {
         #[source]
         source: io::Error,
     },
+    #[error("could not find the records of the agent whose containers these are")]
+    Marker(#[source] MarkerError),
     #[error("could not get at the agent's records")]
     Records(#[source] CheckpointError),
     #[error(
@@ -148,6 +151,9 @@ impl Ground {
         let records = Records::open(&work_dir).map_err(AgentError::Records)?;
         let checkpoint = records.load().map_err(AgentError::Records)?;
         mezzo_fault_points::hit!("agent.start.records_read");
+        let info = checkpoint.identity.as_ref().and_then(|identity| identity.info.as_ref());
+        let id = info.and_then(|info| info.id.as_ref()).map(|id| id.value.as_str());
+        marker::check(&runtime_dir, &work_dir, id).map_err(AgentError::Marker)?;
         let address = SocketAddr::new(flags.ip, flags.port);
         let listen_error = |source| AgentError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
@@ -257,9 +263,11 @@ impl Recovered {
         let sandboxes = containers.sandboxes().clone();
         let locks = sandboxes.locks();
         metrics::register(&metrics, view.clone(), counted, sandboxes, clock, recovery);
+        metrics::register_store(&metrics, records.store());
         let launch_times = LaunchTimes::new(metrics.timer("containerizer/launch_ms"));
         let files = Files::new(view.clone(), &work_dir, locks).map_err(AgentError::Follow)?;
-        let context = Context { view: view.clone(), metrics, files, flags: flags.told() };
+        let store = records.store().clone();
+        let context = Context { view: view.clone(), metrics, files, store, flags: flags.told() };
         let router = api::router(context).await.map_err(AgentError::Api)?;
 
         let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
@@ -291,6 +299,7 @@ impl Recovered {
                 Ok(())
             }
             Ok(Outcome::Left(reason)) => {
+                marker::clear(&flags.runtime_dir);
                 containers.stop_for_good().await;
                 reason.map_or(Ok(()), |reason| Err(AgentError::Barred(reason)))
             }

@@ -3,13 +3,13 @@
 //! All `Persist` effects of one round form one entry of the log; messages that depend on them wait
 //! in the [`Outbox`]. The loop itself never waits for the disk or for a peer.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use mezzo_master_core::{
     Answer, Effect, Input, LinkId, Master, Refusal, RequestId, Statistics, StreamId,
 };
-use mezzo_proto::internal::v1::MasterToAgent;
+use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{Command, CommandBatch};
 use mezzo_proto::v1::scheduler::{Event, event};
@@ -28,8 +28,12 @@ use crate::view::View;
 /// together, and no one starves.
 const ROUND_INPUTS: usize = 512;
 
-/// Entries on their way through the log beyond which no input is taken.
-const IN_FLIGHT_MAX: usize = 1024;
+/// Entries on their way through the log. Beyond that, commands gather for the next entry: a slow disk is
+/// given few large entries, not many small ones.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// Gathered commands beyond which no input is taken: callers wait, nothing grows without bound.
+const GATHERED_MAX: usize = 16_384;
 
 /// How long removals from the ledger may wait for an entry that is due anyway, so that the end of a
 /// task costs no sync of its own. Only the agent waits for them, to forget the task; it repeats an
@@ -49,10 +53,36 @@ enum Outgoing {
     Answer(Result<Answer, Refusal>),
 }
 
+impl Outgoing {
+    /// The answer that a stream or link begins with.
+    fn is_greeting(&self) -> bool {
+        match self {
+            Self::Event(event) => event.r#type == Some(event::Type::Subscribed as i32),
+            Self::Agent(message) => {
+                matches!(message.message, Some(master_to_agent::Message::Registered(_)))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_sign_of_life(&self) -> bool {
+        match self {
+            Self::Event(event) => event.r#type == Some(event::Type::Heartbeat as i32),
+            Self::Agent(message) => {
+                matches!(message.message, Some(master_to_agent::Message::Ping(_)))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What the loop needs of the replicated log.
 pub(crate) trait Log {
     /// Appends an entry; it is reported back when committed.
     fn append(&self, payload: Vec<u8>) -> anyhow::Result<()>;
+
+    /// Why nothing new may be promised, if the disk has no room for it.
+    fn shortage(&self) -> Option<String>;
 }
 
 /// The loop and everything only it touches.
@@ -67,13 +97,17 @@ pub(crate) struct Leader<L> {
     links: HashMap<LinkId, mpsc::Sender<MasterToAgent>>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     outbox: Outbox<Outgoing>,
+    /// Streams and links that got their first answer.
+    greeted: HashSet<Destination>,
     /// The position that each entry on its way through the log completes, oldest first.
     in_flight: VecDeque<Position>,
-    persisted: Position,
-    /// What the next entry will hold, in order. Between rounds these are removals only.
+    /// Commands that wait for their turn to become an entry.
     gathered: CommandBatch,
-    /// When the next entry is due if nothing else asks for one.
+    persisted: Position,
+    /// When the next entry is due. `None`: nothing asks for one.
     gathered_due: Option<Instant>,
+    /// The core was told that the disk has no room.
+    short: bool,
 }
 
 impl<L: Log> Leader<L> {
@@ -96,10 +130,12 @@ impl<L: Log> Leader<L> {
             links: HashMap::new(),
             requests: HashMap::new(),
             outbox: Outbox::default(),
+            greeted: HashSet::new(),
             in_flight: VecDeque::new(),
-            persisted: Position(0),
             gathered: CommandBatch::default(),
+            persisted: Position(0),
             gathered_due: None,
+            short: false,
         }
     }
 
@@ -141,7 +177,7 @@ impl<L: Log> Leader<L> {
                     }
                 }
                 // While the log is behind, callers wait: nothing grows without bound.
-                message = self.inbox.recv(), if self.in_flight.len() < IN_FLIGHT_MAX => {
+                message = self.inbox.recv(), if self.gathered.commands.len() < GATHERED_MAX => {
                     let Some(message) = message else { return Ok(()) };
                     self.take(message);
                     for _ in 1..ROUND_INPUTS {
@@ -153,7 +189,7 @@ impl<L: Log> Leader<L> {
                     let now = self.clock.now();
                     self.core.handle_timeout(now);
                 }
-                () = gathering => self.append()?,
+                () = gathering, if self.in_flight.len() < IN_FLIGHT_MAX => self.append()?,
                 changed = stop.changed() => {
                     if changed.is_err() || *stop.borrow() {
                         return Ok(());
@@ -170,9 +206,11 @@ impl<L: Log> Leader<L> {
                 match &input {
                     Input::StreamClosed { stream } => {
                         self.streams.remove(stream);
+                        self.greeted.remove(&Destination::Stream(*stream));
                     }
                     Input::LinkClosed { link } => {
                         self.links.remove(link);
+                        self.greeted.remove(&Destination::Link(*link));
                     }
                     _ => {}
                 }
@@ -192,8 +230,31 @@ impl<L: Log> Leader<L> {
             }
         };
         mezzo_fault_points::hit!("master.input.taken");
+        self.look_for_room(&input);
         self.core.handle(self.clock.now(), input);
         mezzo_fault_points::hit!("master.input.handled");
+    }
+
+    /// Tells the core whether it may promise anything new, when somebody is about to ask for that.
+    fn look_for_room(&mut self, input: &Input) {
+        let asks = match input {
+            Input::Call { call, .. } => {
+                call.accept.as_ref().is_some_and(|accept| !accept.operations.is_empty())
+                    || call.update_framework.is_some()
+            }
+            Input::AgentMessage { message, .. } => {
+                matches!(message.message, Some(agent_to_master::Message::Register(_)))
+            }
+            _ => false,
+        };
+        if !asks {
+            return;
+        }
+        let shortage = self.log.shortage();
+        if shortage.is_some() || self.short {
+            self.short = shortage.is_some();
+            self.core.handle(self.clock.now(), Input::Room { shortage });
+        }
     }
 
     fn entry_committed(&mut self) {
@@ -235,16 +296,22 @@ impl<L: Log> Leader<L> {
             }
         }
         if urgent || self.gathered.commands.len() >= REMOVALS_MAX {
-            self.append()?;
+            self.gathered_due = Some(Instant::now());
         } else if !self.gathered.commands.is_empty() && self.gathered_due.is_none() {
             self.gathered_due = Some(Instant::now() + REMOVALS_WAIT);
+        }
+        if self.gathered_due.is_some_and(|due| due <= Instant::now()) {
+            self.append()?;
         }
         self.statistics.send_replace(self.core.statistics());
         Ok(())
     }
 
-    /// Makes an entry of what was gathered.
+    /// Makes an entry of what was gathered; later, if enough entries are on their way.
     fn append(&mut self) -> anyhow::Result<()> {
+        if self.in_flight.len() >= IN_FLIGHT_MAX {
+            return Ok(());
+        }
         self.gathered_due = None;
         let batch = std::mem::take(&mut self.gathered);
         if !batch.commands.is_empty() {
@@ -257,12 +324,30 @@ impl<L: Log> Leader<L> {
     }
 
     fn send(&mut self, to: Destination, after: Position, outgoing: Outgoing) {
+        // Signs of life depend on nothing, so they do not wait for the disk behind what does; but
+        // nothing may come before the first answer on a stream or link.
+        if self.greeted.contains(&to) && outgoing.is_sign_of_life() {
+            return self.deliver(to, outgoing);
+        }
         if let Some(outgoing) = self.outbox.push(to, after, outgoing) {
             self.deliver(to, outgoing);
         }
     }
 
+    fn is_open(&self, to: Destination) -> bool {
+        match to {
+            Destination::Stream(stream) => self.streams.contains_key(&stream),
+            Destination::Link(link) | Destination::Removals(link) => {
+                self.links.contains_key(&link)
+            }
+            Destination::Request(_) => false,
+        }
+    }
+
     fn deliver(&mut self, to: Destination, outgoing: Outgoing) {
+        if outgoing.is_greeting() && self.is_open(to) {
+            self.greeted.insert(to);
+        }
         match (to, outgoing) {
             (Destination::Stream(stream), Outgoing::Event(event)) => {
                 mezzo_fault_points::hit!("master.event.sending");

@@ -9,6 +9,7 @@
 //! | `handle` | how connections reach the loop |
 //! | `view` | the copy of the state that readers see |
 //! | `registry_store` | the replicated state, key by key on disk |
+//! | `repair` | a sound store out of a damaged one |
 //! | `api` | HTTP and gRPC, one port |
 //! | `metrics` | the core's statistics under Mesos' names |
 
@@ -22,8 +23,10 @@ mod master;
 mod metrics;
 mod outbox;
 mod registry_store;
+mod repair;
 mod streams;
 mod view;
 
 pub use flags::Flags;
 pub use master::{MasterError, run};
+pub use repair::repair;

@@ -3,6 +3,7 @@
 use mezzo_master_core::Registry;
 use mezzo_proto::storage::v1::{Command, CommandBatch, Counters, PutCounters, command};
 use mezzo_replicated_log::{Config, Events, Log, LogEvent};
+use mezzo_store::Store;
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -12,7 +13,7 @@ use crate::registry_store::RegistryStore;
 /// Commits that may wait for the loop.
 const COMMITTED_QUEUE: usize = 4096;
 /// The number of the only member of a group of one.
-const NODE_ID: u64 = 1;
+pub(crate) const NODE_ID: u64 = 1;
 
 /// What a new leader starts from.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(crate) struct Leading {
 #[derive(Debug)]
 pub(crate) struct ReplicatedLog {
     log: Log,
+    store: Store,
     next_token: std::sync::atomic::AtomicU64,
 }
 
@@ -40,6 +42,10 @@ impl leader::Log for ReplicatedLog {
     fn append(&self, payload: Vec<u8>) -> anyhow::Result<()> {
         let token = self.next_token.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(self.log.propose(token, payload)?)
+    }
+
+    fn shortage(&self) -> Option<String> {
+        self.store.check_room().err().map(|shortage| shortage.to_string())
     }
 }
 
@@ -69,6 +75,14 @@ pub(crate) async fn lead(store: RegistryStore) -> anyhow::Result<(Leading, Recov
 }
 
 impl Leading {
+    /// Ends the log and waits until it has let go of the store.
+    #[cfg(test)]
+    pub(crate) async fn end(self) {
+        let Self { log, mut events, store } = self;
+        drop((log, store));
+        while events.recv().await.is_some() {}
+    }
+
     /// The first leader of a new cluster gives it its identity.
     async fn found(&mut self, registry: &mut Registry) -> anyhow::Result<()> {
         let cluster_id = uuid::Uuid::new_v4().to_string();
@@ -103,6 +117,7 @@ impl Leading {
         let (sender, receiver) = mpsc::channel(COMMITTED_QUEUE);
         let log = ReplicatedLog {
             log: self.log.clone(),
+            store: self.store.store().clone(),
             next_token: std::sync::atomic::AtomicU64::new(1),
         };
         tokio::spawn(apply_committed(self, sender));

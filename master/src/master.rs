@@ -78,6 +78,7 @@ pub async fn run(
 
     let registry_error = |source| MasterError::Registry { path: flags.work_dir.clone(), source };
     let store = RegistryStore::open(&flags.work_dir).map_err(registry_error)?;
+    let disk = store.store().clone();
     let (log, recovered) = log::lead(store).await.map_err(MasterError::Log)?;
 
     mezzo_fault_points::hit!("master.start.recovered");
@@ -105,12 +106,14 @@ pub async fn run(
     let metrics = Arc::new(Metrics::new());
     let (statistics, seen) = watch::channel(core.statistics());
     metrics::register(&metrics, seen, clock);
+    metrics::register_store(&metrics, &disk);
     let view = View::default();
     let (handle, inbox) = Handle::new();
     let context = Context {
         handle,
         view: view.clone(),
         metrics,
+        store: disk,
         master_info: Arc::new(info),
         start_time: started.unix_secs_f64(),
         elected_time: clock.now().unix_secs_f64(),

@@ -2,6 +2,7 @@
 
 use mezzo_master_core::Statistics;
 use mezzo_proto::v1::TaskState;
+use mezzo_store::Store;
 use mezzo_telemetry::{Metrics, Readings};
 use tokio::sync::watch;
 
@@ -32,6 +33,21 @@ const REACHED: [(TaskState, &str); 8] = [
 pub(crate) fn register(metrics: &Metrics, statistics: watch::Receiver<Statistics>, clock: Clock) {
     metrics.register_system();
     metrics.source(move |readings| read(&statistics.borrow(), clock, readings));
+}
+
+/// The store's: how long its syncs take, what waits in memory for the disk, whether new promises are refused.
+pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
+    let syncs = metrics.timer("master/store_sync_ms");
+    store.observe_syncs(move |duration| syncs.observe(duration));
+    let store = store.clone();
+    metrics.source(move |readings| {
+        let counts = store.counts();
+        readings.counter("master/store_writes", counts.writes);
+        readings.counter("master/store_syncs", counts.syncs);
+        readings.gauge("master/store_held", counts.held as f64);
+        let refusing = store.check_room().is_err();
+        readings.gauge("master/store_refusing", f64::from(u8::from(refusing)));
+    });
 }
 
 fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {

@@ -3,7 +3,7 @@
 //! What is here is everything up to the applied index; it is written unsynced, as the log is synced
 //! and replays what a power loss takes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mezzo_master_core::Registry;
 use mezzo_proto::storage::v1::command::Command as Kind;
@@ -15,19 +15,19 @@ use mezzo_types::{AgentId, FrameworkId, TaskId};
 use prost::Message;
 
 /// Key: agent id. Value: `AgentRecord`.
-const AGENTS: &str = "agents";
+pub(crate) const AGENTS: &str = "agents";
 /// Key: framework id. Value: `FrameworkRecord`.
-const FRAMEWORKS: &str = "frameworks";
+pub(crate) const FRAMEWORKS: &str = "frameworks";
 /// Key: framework id, a zero byte, task id. Value: `Placement`. Ids have no control characters, so
 /// that a framework's placements are exactly the keys that start with its id and the zero byte.
-const PLACEMENTS: &str = "placements";
+pub(crate) const PLACEMENTS: &str = "placements";
 /// The keys below.
-const META: &str = "registry";
+pub(crate) const META: &str = "registry";
 
 /// Value: `Counters`.
-const COUNTERS_KEY: &[u8] = b"counters";
+pub(crate) const COUNTERS_KEY: &[u8] = b"counters";
 /// Value: index of the last applied entry of the log, 8 bytes big-endian.
-const APPLIED_KEY: &[u8] = b"applied";
+pub(crate) const APPLIED_KEY: &[u8] = b"applied";
 
 /// Raised when an older master could not read the records.
 const FORMAT: u32 = 1;
@@ -35,20 +35,34 @@ const FORMAT: u32 = 1;
 /// Why the registry could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    #[error("{0} is the work directory of an agent; name the master's own with --work-dir")]
+    OfAnAgent(PathBuf),
     #[error("could not open the store")]
     Open(#[source] OpenError),
-    #[error("could not read the store")]
+    #[error("could not read the store; `mezzo master repair` shows what can be saved and saves it")]
     Read(#[source] ReadError),
     #[error("could not write the store")]
     Write(#[source] WriteError),
-    #[error("the record of {what} is damaged: restore the work directory from a backup")]
+    #[error(
+        "the record of {what} is damaged; `mezzo master repair` shows what can be saved and saves it"
+    )]
     Damaged {
         what: String,
         #[source]
         source: prost::DecodeError,
     },
-    #[error("the applied index has {0} bytes, not 8: restore the work directory from a backup")]
+    #[error("the applied index has {0} bytes, not 8; `mezzo master repair` mends that")]
     DamagedIndex(usize),
+}
+
+/// Where the store is; the log lives in it, too.
+pub(crate) fn store_path(work_dir: &Path) -> PathBuf {
+    work_dir.join("store")
+}
+
+pub(crate) fn layout() -> Layout {
+    let families = [AGENTS, FRAMEWORKS, PLACEMENTS, META];
+    Layout::new("master", FORMAT, families.into_iter().chain(mezzo_replicated_log::FAMILIES))
 }
 
 /// The registry's part of the master's store.
@@ -60,13 +74,10 @@ pub(crate) struct RegistryStore {
 impl RegistryStore {
     /// Opens the master's store under the work directory; the log lives in it, too.
     pub(crate) fn open(work_dir: &Path) -> Result<Self, RegistryError> {
-        let families = [AGENTS, FRAMEWORKS, PLACEMENTS, META];
-        let layout = Layout::new(
-            "master",
-            FORMAT,
-            families.into_iter().chain(mezzo_replicated_log::FAMILIES),
-        );
-        let store = Store::open(work_dir.join("store"), &layout).map_err(RegistryError::Open)?;
+        if work_dir.join("meta/CURRENT").exists() {
+            return Err(RegistryError::OfAnAgent(work_dir.to_owned()));
+        }
+        let store = Store::open(store_path(work_dir), &layout()).map_err(RegistryError::Open)?;
         Ok(Self { store })
     }
 
@@ -178,7 +189,7 @@ fn add(batch: &mut Batch, kind: &Kind) {
     }
 }
 
-fn placement_key(framework: &str, task: &str) -> Vec<u8> {
+pub(crate) fn placement_key(framework: &str, task: &str) -> Vec<u8> {
     [framework.as_bytes(), b"\0", task.as_bytes()].concat()
 }
 

@@ -37,6 +37,8 @@ pub struct Core {
     /// Of the last Persist.
     pub(crate) position: Position,
     pub(crate) leaving: Option<Leaving>,
+    /// Why nothing new can be written down, if so: launches are refused with it.
+    pub(crate) shortage: Option<String>,
     pub(crate) statistics: Statistics,
 }
 
@@ -66,6 +68,7 @@ impl Core {
             Input::Limited { container, limitation } => self.limited(&container, limitation),
             Input::Exited { container, ending } => self.exited(now, &container, ending),
             Input::Destroyed { container } => self.destroyed(now, &container),
+            Input::Room { shortage } => self.shortage = shortage,
             Input::Leave => self.leave(now, None),
         }
         self.forward_updates();

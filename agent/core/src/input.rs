@@ -49,6 +49,10 @@ pub enum Input {
     Destroyed {
         container: ContainerId,
     },
+    /// Whether the disk has room for new promises: the sentence for those who want some, or nothing.
+    Room {
+        shortage: Option<String>,
+    },
     /// Leave the cluster for good: end every task, then tell the master.
     Leave,
 }

@@ -154,6 +154,13 @@ impl Core {
                 message: "the agent is leaving the cluster".to_owned(),
             });
         }
+        if let Some(shortage) = &self.shortage {
+            return Err(Rejection {
+                state: TaskState::TaskDropped,
+                reason: Reason::ContainerLaunchFailed,
+                message: shortage.clone(),
+            });
+        }
         if info.executor.is_some() {
             return Err(invalid(format!(
                 "task '{}': executor is set, but this agent runs command tasks; set command instead",

@@ -98,8 +98,11 @@ impl Core {
             if config.any_port {
                 held.port = old.port;
             }
+            // Of a repaired identity only the id is left.
+            let repaired = old.hostname.is_empty();
             match compatibility::check(config.reconfiguration_policy, old, &held) {
                 Ok(()) => info.id = old.id.clone(),
+                Err(_) if repaired => info.id = old.id.clone(),
                 // Nothing of before lives, so nothing is lost that is not lost already: as in Mesos the
                 // host joins as a new agent, and the old one becomes unreachable.
                 Err(_) if *boot_id != config.boot_id => was = None,
@@ -130,6 +133,7 @@ impl Core {
             effects: Default::default(),
             position: Position::NONE,
             leaving: None,
+            shortage: None,
             statistics: Statistics { recovery_errors: unreadable, ..Statistics::default() },
         };
         if was.as_ref().is_some_and(|was| *was != core.identity) {
@@ -188,10 +192,16 @@ impl Core {
         }
         let container = (!record.container_id.is_empty())
             .then(|| ContainerId::from(record.container_id.as_str()));
+        // A container whose record was lost is found by its task.
+        if let Some(id) = container.as_ref().filter(|_| !ended) {
+            let lost = || Container { task: key.clone(), started: None, destroying: false };
+            self.containers.entry(id.clone()).or_insert_with(lost);
+        }
         let started = container
             .as_ref()
             .and_then(|id| self.containers.get(id))
             .and_then(|container| container.started);
+        let running = record.phase() == task_record::Phase::Running;
         let killing = record.phase() == task_record::Phase::Killing;
         let task = Task {
             info: Arc::new(info),
@@ -199,8 +209,8 @@ impl Core {
             container: container.clone(),
             stage: match (ended, started) {
                 (true, _) => TaskStage::Ended,
-                (false, None) => TaskStage::Launching,
-                (false, Some(_)) => TaskStage::Running,
+                (false, None) if !running => TaskStage::Launching,
+                (false, _) => TaskStage::Running,
             },
             pid: started.map(|(pid, _)| pid),
             latest: record.latest.clone().map(Box::new),
@@ -274,6 +284,7 @@ impl Core {
             }
             Observed::Running { pid, start_time_ticks, limitation } => {
                 if was_running {
+                    self.note_started(id, key, pid, start_time_ticks);
                     self.resume_running(now, key);
                 } else {
                     self.started(now, id, pid, start_time_ticks);
@@ -292,6 +303,20 @@ impl Core {
                 self.exited(now, id, ending);
             }
         }
+    }
+
+    /// Writes down what the lost record of a running container told.
+    fn note_started(&mut self, id: &ContainerId, key: &TaskKey, pid: i32, ticks: u64) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.started.is_some() {
+            return;
+        }
+        container.started = Some((pid, ticks));
+        if let Some(task) = self.tasks.get_mut(key) {
+            task.pid = Some(pid);
+        }
+        let record = self.container_record(id);
+        self.persist(record.into_iter().collect(), false);
     }
 
     fn resume_running(&mut self, now: Now, key: &TaskKey) {

@@ -11,6 +11,7 @@ mod source;
 mod virtual_path;
 
 use mezzo_proto::v1;
+use mezzo_store::Store;
 use mezzo_telemetry::Metrics;
 
 pub use browse::mode_text;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) view: View,
     pub(crate) metrics: Metrics,
     pub(crate) files: Files,
+    /// Asked for its room only.
+    pub(crate) store: Store,
     /// Name and value of every flag that is set.
     pub(crate) flags: Vec<v1::Flag>,
 }

@@ -58,7 +58,10 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
     let view = &context.view;
     let mut response = OperatorResponse::default();
     match kind {
-        Type::GetHealth => response.get_health = Some(GetHealth { healthy: true }),
+        Type::GetHealth => {
+            let healthy = context.store.check_room().is_ok();
+            response.get_health = Some(GetHealth { healthy });
+        }
         Type::GetFlags => {
             response.get_flags = Some(GetFlags { flags: context.flags.clone() });
         }

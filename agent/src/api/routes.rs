@@ -37,7 +37,7 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
         _ => &full,
     };
     match path {
-        "/health" => StatusCode::OK.into_response(),
+        "/health" => health(&context),
         "/version" => json(operator::version_json()),
         "/metrics" => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -60,6 +60,14 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
             browse::handle(&context.files, path, &method, query.map(str::to_owned)).await
         }
         _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
+    }
+}
+
+/// Alive, and why nothing new is taken if so. A restart would not help, so the code is 200 all the same.
+fn health(context: &Context) -> Response {
+    match context.store.check_room() {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(shortage) => (StatusCode::OK, format!("{shortage}\n")).into_response(),
     }
 }
 
@@ -86,7 +94,10 @@ mod tests {
         let files = Files::new(view.clone(), nowhere, Default::default()).unwrap();
         let metrics = mezzo_telemetry::Metrics::new();
         metrics.counter("slave/tasks_finished").inc();
-        super::router(Context { view, metrics, files, flags: Vec::new() }).await.unwrap()
+        let dir = tempfile::tempdir().unwrap();
+        let store = mezzo_store::Store::open(dir.path(), &mezzo_store::Layout::new("agent", 1, []))
+            .unwrap();
+        super::router(Context { view, metrics, files, store, flags: Vec::new() }).await.unwrap()
     }
 
     async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {

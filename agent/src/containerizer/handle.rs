@@ -316,6 +316,10 @@ impl Containerizer {
         &self.shared.sandboxes
     }
 
+    pub fn runtime_dir(&self) -> &Path {
+        &self.shared.config.runtime_dir
+    }
+
     pub fn work_dir(&self) -> &Path {
         &self.shared.config.work_dir
     }

@@ -60,7 +60,18 @@ impl Master {
             for offer in &offers {
                 self.allocator.recover(now, framework, &offer.agent, &offer.resources, None);
             }
-            self.refuse_operations(now, framework, &accept.operations, &message);
+            let reason = Reason::InvalidOffers;
+            self.refuse_operations(now, framework, &accept.operations, reason, &message);
+            return;
+        }
+        if let Some(shortage) = self.shortage.clone() {
+            // Offered again only after the filter's time: the framework is not asked in a circle.
+            for offer in &offers {
+                let resources = &offer.resources;
+                self.allocator.recover(now, framework, &offer.agent, resources, Some(refuse));
+            }
+            let reason = Reason::ContainerLaunchFailed;
+            self.refuse_operations(now, framework, &accept.operations, reason, &shortage);
             return;
         }
         let Some(first) = offers.first() else { return };
@@ -147,12 +158,13 @@ impl Master {
         Ok(())
     }
 
-    /// The offers were not good: every operation on them fails.
+    /// The offers were not good, or nothing can be promised: every operation on them fails.
     fn refuse_operations(
         &mut self,
         now: Now,
         framework: &FrameworkId,
         operations: &[v1::offer::Operation],
+        reason: Reason,
         message: &str,
     ) {
         let aware = self.frameworks.get(framework).is_some_and(|f| f.partition_aware());
@@ -166,7 +178,7 @@ impl Master {
                     &TaskId::from(&task.task_id),
                     Some(&AgentId::from(&task.agent_id)),
                     state,
-                    Some(Reason::InvalidOffers),
+                    Some(reason),
                     message,
                 );
                 self.statistics.task_moved(None, Some(state as i32));

@@ -149,6 +149,9 @@ impl Master {
         id: &FrameworkId,
         update: call::UpdateFramework,
     ) -> Result<Position, Refusal> {
+        if let Some(shortage) = &self.shortage {
+            return Err(Refusal::Unavailable(shortage.clone()));
+        }
         let info = update.framework_info;
         validation::framework_info(&info, self.config.root_submissions)
             .map_err(Refusal::BadRequest)?;

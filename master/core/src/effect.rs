@@ -59,6 +59,9 @@ pub enum Refusal {
     /// HTTP 501.
     #[error("{0}")]
     NotImplemented(String),
+    /// HTTP 503: later it may work.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 impl Refusal {
@@ -70,6 +73,7 @@ impl Refusal {
             Self::NotFound(_) => 404,
             Self::Conflict(_) => 409,
             Self::NotImplemented(_) => 501,
+            Self::Unavailable(_) => 503,
         }
     }
 }

@@ -36,6 +36,8 @@ pub enum Input {
     AgentMessage { link: LinkId, message: Box<AgentToMaster> },
     /// The agent's connection ended.
     LinkClosed { link: LinkId },
+    /// Whether the disk has room for new promises: the sentence for those who want some, or nothing.
+    Room { shortage: Option<String> },
     /// An operator wants a task ended. Without `framework` the task id must be unique.
     KillTask {
         request: RequestId,

@@ -46,6 +46,8 @@ pub struct Master {
     pub(crate) links: BTreeMap<LinkId, AgentId>,
     pub(crate) timers: Timers,
     pub(crate) statistics: Statistics,
+    /// Why nothing new can be promised, if so: launches and admissions are refused with it.
+    pub(crate) shortage: Option<String>,
     effects: VecDeque<Effect>,
     position: Position,
 }
@@ -73,6 +75,7 @@ impl Master {
             links: BTreeMap::new(),
             timers: Timers::default(),
             statistics: Statistics::default(),
+            shortage: None,
             effects: VecDeque::new(),
             position: Position(0),
         }
@@ -91,6 +94,7 @@ impl Master {
             Input::StreamClosed { stream } => self.stream_closed(now, stream),
             Input::AgentMessage { link, message } => self.agent_message(now, link, *message),
             Input::LinkClosed { link } => self.link_closed(now, link),
+            Input::Room { shortage } => self.shortage = shortage,
             Input::KillTask { request, framework, task, policy } => {
                 self.operator_kill(now, request, framework.as_ref(), &task, policy);
             }

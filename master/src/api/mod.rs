@@ -11,6 +11,8 @@ mod scheduler_http;
 use std::sync::Arc;
 
 use mezzo_proto::v1;
+use mezzo_proto::v1::scheduler::Call;
+use mezzo_store::{Shortage, Store};
 use mezzo_telemetry::Metrics;
 
 use crate::handle::Handle;
@@ -29,8 +31,21 @@ pub(crate) struct Context {
     pub(crate) handle: Handle,
     pub(crate) view: View,
     pub(crate) metrics: Arc<Metrics>,
+    /// Asked for its room only.
+    pub(crate) store: Store,
     pub(crate) master_info: Arc<v1::MasterInfo>,
     /// Wall-clock seconds at the start, and when the lead was taken.
     pub(crate) start_time: f64,
     pub(crate) elected_time: f64,
+}
+
+impl Context {
+    /// A framework that is not known yet has to be written down: refused while there is no room for that.
+    fn may_subscribe(&self, call: &Call) -> Result<(), Shortage> {
+        let info = call.subscribe.as_ref().map(|subscribe| &subscribe.framework_info);
+        match info.is_none_or(|info| info.id.is_none()) {
+            true => self.store.check_room(),
+            false => Ok(()),
+        }
+    }
 }

@@ -90,7 +90,8 @@ pub(crate) async fn invoke(
     let empty = OperatorResponse::default();
     let mut response = match kind {
         Type::GetHealth => {
-            OperatorResponse { get_health: Some(GetHealth { healthy: true }), ..empty }
+            let healthy = context.store.check_room().is_ok();
+            OperatorResponse { get_health: Some(GetHealth { healthy }), ..empty }
         }
         Type::GetVersion => OperatorResponse { get_version: Some(version()), ..empty },
         Type::GetMetrics => OperatorResponse {

@@ -48,7 +48,7 @@ async fn dispatch(context: Context, request: Request) -> Response {
         _ => full,
     };
     match path {
-        "/health" => StatusCode::OK.into_response(),
+        "/health" => health(&context),
         "/version" => json(&operator::version_json()),
         "/metrics" => text(context.metrics.render_prometheus()),
         "/metrics/snapshot" | "/metrics/snapshot.json" => {
@@ -62,6 +62,14 @@ async fn dispatch(context: Context, request: Request) -> Response {
             post(request, |request| operator::handle(context, request)).await
         }
         _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
+    }
+}
+
+/// Alive, and why nothing new is taken if so. A restart would not help, so the code is 200 all the same.
+fn health(context: &Context) -> Response {
+    match context.store.check_room() {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(shortage) => (StatusCode::OK, format!("{shortage}\n")).into_response(),
     }
 }
 

@@ -19,12 +19,12 @@ const RESULT_QUEUE: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Api {
-    handle: Handle,
+    context: Context,
 }
 
 impl Api {
     pub(crate) fn new(context: Context) -> Self {
-        Self { handle: context.handle }
+        Self { context }
     }
 }
 
@@ -50,13 +50,16 @@ impl Scheduler for Api {
         mezzo_master_core::validation::scheduler_call(&call).map_err(|error| {
             Status::invalid_argument(format!("Failed to validate scheduler::Call: {error}"))
         })?;
-        let subscription = self.handle.subscribe(call, None).await.map_err(unavailable)?;
+        let shortage = self.context.may_subscribe(&call);
+        shortage.map_err(|shortage| Status::unavailable(shortage.to_string()))?;
+        let handle = &self.context.handle;
+        let subscription = handle.subscribe(call, None).await.map_err(unavailable)?;
         let stream = subscription.stream;
         let (results, receiver) = mpsc::channel(RESULT_QUEUE);
         let taken = CallResult { seq, code: 200, message: String::new() };
         results.try_send(taken).map_err(|error| Status::internal(error.to_string()))?;
         let (ended, over) = oneshot::channel();
-        tokio::spawn(read_calls(calls, self.handle.clone(), stream, over, results));
+        tokio::spawn(read_calls(calls, handle.clone(), stream, over, results));
         Ok(Response::new(responses(subscription, ended, receiver)))
     }
 }

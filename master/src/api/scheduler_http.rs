@@ -119,6 +119,7 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
                 "Subscribe calls should not include the 'Mesos-Stream-Id' header".to_owned(),
             ));
         }
+        context.may_subscribe(&call).map_err(|shortage| unavailable(&shortage))?;
         let subscription =
             context.handle.subscribe(call, None).await.map_err(|gone| unavailable(&gone))?;
         return Ok(stream(subscription, accepted));

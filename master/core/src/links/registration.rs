@@ -43,6 +43,9 @@ impl Master {
             }
         };
         let known = info.id.as_ref().map(AgentId::from);
+        if let Some(message) = self.may_not_join(known.as_ref()) {
+            return self.refuse_link(link, &message, false);
+        }
         if let Some(id) = &known
             && self.gone.contains_key(id)
         {
@@ -90,6 +93,25 @@ impl Master {
         self.repeat_orders(link, &id, &register, settlement.doubles);
         self.open_books(now, &id);
         self.view_agent(&id);
+    }
+
+    /// Why an agent cannot be let in, now or ever.
+    fn may_not_join(&self, known: Option<&AgentId>) -> Option<String> {
+        let own = self.counters.cluster_id.as_str();
+        match known {
+            // Ids are `<cluster>-S<number>`.
+            Some(id) => {
+                let (cluster, _) = id.as_str().rsplit_once("-S").unwrap_or((id.as_str(), ""));
+                (cluster != own).then(|| {
+                    format!(
+                        "agent '{id}' belongs to the cluster '{cluster}', but this master leads the \
+                         cluster '{own}': give the agent its own master with --master, or an empty \
+                         --work-dir to let it join this cluster as a new agent"
+                    )
+                })
+            }
+            None => self.shortage.clone(),
+        }
     }
 
     /// How long an agent should wait for a ping before it takes the link for dead.
