@@ -337,9 +337,7 @@ impl<L: Log> Leader<L> {
     fn is_open(&self, to: Destination) -> bool {
         match to {
             Destination::Stream(stream) => self.streams.contains_key(&stream),
-            Destination::Link(link) | Destination::Removals(link) => {
-                self.links.contains_key(&link)
-            }
+            Destination::Link(link) | Destination::Removals(link) => self.links.contains_key(&link),
             Destination::Request(_) => false,
         }
     }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod dev;
+mod disks;
 mod framework;
 mod http;
 mod partition;

@@ -62,15 +62,23 @@ pub struct Cluster {
     pub(crate) agent: Option<Child>,
     address: String,
     agent_address: String,
+    program: Option<PathBuf>,
     /// From the start of the latest master and agent to their word that they serve.
     master_start: Duration,
     agent_start: Duration,
-    program: Option<PathBuf>,
 }
 
 impl Cluster {
     /// Started: the master leads, the agent is registered.
     pub fn start(options: Options) -> Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        cluster.start_master()?;
+        cluster.start_agent()?;
+        Ok(cluster)
+    }
+
+    /// With a directory of its own, and nothing started.
+    pub fn prepare(options: Options) -> Result<Self> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "tasks are isolated by control groups and namespaces, which takes root: run as root"
@@ -83,7 +91,7 @@ impl Cluster {
         let name = directory.path().file_name().context("the directory has no name")?;
         let cgroup = name.to_string_lossy().into_owned();
         let leftovers = Leftovers { directory: directory.path().to_owned(), cgroup };
-        let mut cluster = Cluster {
+        Ok(Cluster {
             directory,
             options,
             leftovers,
@@ -91,13 +99,10 @@ impl Cluster {
             agent: None,
             address: "127.0.0.1:0".to_owned(),
             agent_address: "127.0.0.1:0".to_owned(),
+            program: None,
             master_start: Duration::ZERO,
             agent_start: Duration::ZERO,
-            program: None,
-        };
-        cluster.start_master()?;
-        cluster.start_agent()?;
-        Ok(cluster)
+        })
     }
 
     /// How the daemons are started from now on.
@@ -151,6 +156,16 @@ impl Cluster {
         self.directory.path().join("agent")
     }
 
+    /// The master's work directory.
+    pub fn master_work_dir(&self) -> PathBuf {
+        self.directory.path().join("master")
+    }
+
+    /// The body of a GET on the master or the agent.
+    pub fn get(&self, address: &str, path: &str) -> Result<String> {
+        http_get(address, path)
+    }
+
     /// The daemons that are started from now on are this program, as after an upgrade.
     pub fn upgrade_to(&mut self, program: PathBuf) {
         self.program = Some(program);
@@ -160,8 +175,8 @@ impl Cluster {
     pub fn start_master(&mut self) -> Result<()> {
         let (command, log) = self.master_command()?;
         let (child, address, took) = self.until_ready("master", command, log)?;
-        self.master_start = took;
         self.master = Some(child);
+        self.master_start = took;
         self.address = address;
         Ok(())
     }
@@ -196,8 +211,8 @@ impl Cluster {
     pub fn start_agent_alone(&mut self) -> Result<()> {
         let (command, log) = self.agent_command()?;
         let (child, address, took) = self.until_ready("agent", command, log)?;
-        self.agent_start = took;
         self.agent = Some(child);
+        self.agent_start = took;
         self.agent_address = address;
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! A cluster of real processes for tests and benches: [`Cluster`].
 
 mod cluster;
+mod disk;
 mod leftovers;
 mod strike;
 
 pub use cluster::{Cluster, Options, binary, http_get};
+pub use disk::Disk;
 pub use strike::{Daemon, Init, Programs};

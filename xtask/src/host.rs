@@ -46,6 +46,11 @@ const TO_TEST: &[Need] = &[
         present: || Path::new("/lib/systemd/systemd").exists() && on_path("systemd-analyze"),
     },
     Need {
+        package: "e2fsprogs",
+        reason: "makes the small disks that tests fill and break",
+        present: || on_path("mkfs.ext4"),
+    },
+    Need {
         package: "python3-dev",
         reason: "compiles a dependency of pymesos",
         present: || succeeds("python3", &["-c", PYTHON_HEADER]),

@@ -1,16 +1,22 @@
 //! `mezzo master`.
 
+use std::path::PathBuf;
+
 use mezzo_telemetry::{ServiceManager, init_logging};
 
+use super::repair;
 use crate::failure::Failure;
 use crate::interrupt::Interrupts;
 use crate::output::print_text;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 When the master serves, one line is printed on stdout: `ready HOST:PORT`. The log goes to stderr.
 
-Under a service manager (sd_notify) the master says when it serves, and shows signs of life.")]
+Under a service manager (sd_notify) the master says when it serves, and shows signs of life."
+)]
 pub(crate) struct Flags {
     #[command(flatten)]
     master: mezzo_master::Flags,
@@ -19,10 +25,36 @@ pub(crate) struct Flags {
     /// `info,mezzo_master=debug` [default: RUST_LOG, or info]
     #[arg(long, alias = "log_level", value_name = "LEVEL")]
     log_level: Option<String>,
+
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Look at the records of a master that does not start any more, and save what can be saved.
+    #[command(long_about = "\
+Look at the records of a master that does not start any more, and save what can be saved.
+
+The master must not run. Says what is damaged, what is lost and what the frameworks will hear. Changes nothing without \
+--yes; with it, the damaged store is kept beside the new one. Exit code 1 while damage is left.")]
+    Repair {
+        /// The master's work directory.
+        #[arg(long, alias = "work_dir", default_value = "/var/lib/mezzo/master")]
+        work_dir: PathBuf,
+
+        /// Repair, and not only look.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Serves until it is interrupted.
 pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
+    if let Some(Task::Repair { work_dir, yes }) = flags.task {
+        let report = mezzo_master::repair(&work_dir, yes).map_err(|error| Failure::of(&error))?;
+        return repair::print(&report, report.is_sound(), report.replaced.is_some());
+    }
     init_logging(flags.log_level.as_deref()).map_err(|error| Failure::of(&error))?;
     let manager = ServiceManager::from_environment().map_err(|error| Failure::of(&error))?;
     let mut interrupts = Interrupts::listen()?;

@@ -3,3 +3,4 @@
 pub(crate) mod agent;
 pub(crate) mod dev;
 pub(crate) mod master;
+mod repair;
