@@ -20,8 +20,9 @@ pub fn cpu_seconds(pid: i32, children: bool) -> Result<f64> {
 /// Fields 14 to 17: user and system time, the same of children.
 fn ticks(stat: &str, children: bool) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(") ")?;
-    let fields = rest.split(' ').skip(14 - 3).take(if children { 4 } else { 2 });
-    fields.map(|field| field.parse::<u64>().ok()).sum()
+    let mut fields = rest.split(' ').skip(14 - 3);
+    let count = if children { 4 } else { 2 };
+    (0..count).map(|_| fields.next()?.parse::<u64>().ok()).sum()
 }
 
 /// Processor time of the live threads of a process, in nanoseconds, exactly.
