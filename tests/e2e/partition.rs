@@ -41,8 +41,8 @@ async fn a_stopped_agent_is_unreachable_and_returns_with_its_tasks() {
     let files = ["aware", "plain"].map(|name| cluster.directory().join(name));
     aware.launch(task("aware").shell(waits(&files[0])));
     plain.launch(task("plain").shell(waits(&files[1])));
-    aware.until_running("aware").await;
-    plain.until_running("plain").await;
+    // Together: each holds offers that the other may wait for.
+    tokio::join!(aware.until_running("aware"), plain.until_running("plain"));
     let before = files.each_ref().map(|file| pid_of(file));
 
     // Its connection stays open: only the silence tells.
@@ -102,8 +102,8 @@ async fn after_a_reboot_endings_are_decided_from_the_ledger() {
     assert_eq!(status.state(), TaskState::TaskFailed);
     aware.launch(task("aware").shell("sleep 1000"));
     plain.launch(task("plain").shell("sleep 1000"));
-    aware.until_running("aware").await;
-    plain.until_running("plain").await;
+    // Together: each holds offers that the other may wait for.
+    tokio::join!(aware.until_running("aware"), plain.until_running("plain"));
     let agent = |cluster: &Cluster| {
         let listed = cluster.mezzo(&["--output", "json", "agents"]).expect("runs");
         let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");
@@ -126,6 +126,8 @@ async fn after_a_reboot_endings_are_decided_from_the_ledger() {
     let ends = aware.updates["over"].iter().filter(|s| s.state() == TaskState::TaskFailed).count();
     assert!(ends >= 1);
     assert!(!aware.has("over", TaskState::TaskGone), "{:#?}", aware.updates["over"]);
+    // Nobody else may hold the offer that the next task waits for.
+    drop(plain);
     let status = aware.run(task("next").shell("true")).await;
     assert_eq!(status.state(), TaskState::TaskFinished);
 }
@@ -153,7 +155,7 @@ async fn an_agent_may_grow_and_not_shrink() {
                     cluster; restore the old value, or remove the work directory to join as a new agent";
     assert!(message.contains(sentence), "{message}");
 
-    cluster.options().resources = resources(65) + ";gpus:0.5";
+    cluster.options().resources = resources(65) + ";slots:2";
     cluster.options().agent_flags.extend(["--attributes".to_owned(), "rack:a1".to_owned()]);
     cluster.start_agent().expect("it grew");
     let listed = cluster.mezzo(&["agents"]).expect("runs");
