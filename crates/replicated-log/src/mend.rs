@@ -72,12 +72,7 @@ pub fn mend(
                 "the record of the terms: they go on far above the highest that is known"
                     .to_owned(),
             );
-            HardState {
-                term: highest + TERMS_SKIPPED,
-                vote: 0,
-                commit: applied,
-                ..HardState::default()
-            }
+            HardState { term: highest + TERMS_SKIPPED, vote: 0, commit: applied }
         }
     };
     if lost.is_empty() && left_out == 0 && base.is_some() && state.contains_key(CONF_STATE) {
@@ -88,7 +83,6 @@ pub fn mend(
         index: base_index,
         term: base_term,
         conf_state: Some(conf_state.clone()),
-        ..SnapshotMetadata::default()
     };
     state.insert(HARD_STATE.to_owned(), hard_state.encode_to_vec());
     state.insert(CONF_STATE.to_owned(), conf_state.encode_to_vec());
