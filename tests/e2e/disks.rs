@@ -30,7 +30,7 @@ async fn ends_well(probe: &mut Probe, id: &str) {
 /// processes go on when there is space.
 async fn full(cluster: Cluster, disk: &Disk, address: String) {
     let mut probe = Probe::connect(&cluster).await;
-    probe.launch(task("runs").shell(&until_told(&cluster)));
+    probe.launch(task("runs").shell(until_told(&cluster)));
     probe.until_running("runs").await;
     disk.fill().expect("fills");
     let refused = probe.run(task("refused").shell("true")).await;
@@ -78,7 +78,7 @@ async fn fails(break_it: fn(&Disk), mend: Option<fn(&Disk)>, sentence: &str) {
     cluster.start_master().expect("starts");
     cluster.start_agent().expect("starts");
     let mut probe = Probe::connect(&cluster).await;
-    probe.launch(task("runs").shell(&until_told(&cluster)));
+    probe.launch(task("runs").shell(until_told(&cluster)));
     probe.until_running("runs").await;
     break_it(&disk);
     probe.launch(task("shows it").shell("true"));
@@ -137,7 +137,7 @@ fn damage(store: &Path, prefix: &str) {
 async fn a_damaged_agent_is_repaired_and_keeps_its_tasks() {
     let mut cluster = Cluster::start(Options::default()).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
-    probe.launch(task("runs").shell(&until_told(&cluster)));
+    probe.launch(task("runs").shell(until_told(&cluster)));
     probe.until_running("runs").await;
     let work_dir = cluster.agent_work_dir().display().to_string();
     let repair = |cluster: &Cluster, yes: &[&str]| {
@@ -165,7 +165,7 @@ async fn a_damaged_agent_is_repaired_and_keeps_its_tasks() {
 async fn a_damaged_master_is_repaired_and_keeps_its_cluster() {
     let mut cluster = Cluster::start(Options::default()).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
-    probe.launch(task("runs").shell(&until_told(&cluster)));
+    probe.launch(task("runs").shell(until_told(&cluster)));
     probe.until_running("runs").await;
     cluster.kill_master().expect("killed");
     damage(&cluster.master_work_dir().join("store"), "MANIFEST-");
