@@ -1,6 +1,7 @@
 //! Compiles the `.proto` files with protox, so that no `protoc` need be installed, and generates
 //! from the same descriptors what prost does not: the JSON mapping and the tables of required fields.
 
+mod from_wire;
 mod json;
 mod schema;
 mod shapes;
@@ -23,7 +24,10 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(out.join("json.rs"), json::generate(&schema))?;
     std::fs::write(out.join("shapes.rs"), shapes::generate(&schema))?;
 
+    std::fs::write(out.join("from_wire.rs"), from_wire::generate(&schema, &set))?;
+
     tonic_prost_build::configure()
+        .codec_path("crate::grpc::CheckedCodec")
         .build_transport(false)
         .bytes(".")
         // Ordered maps make equal messages equal bytes.

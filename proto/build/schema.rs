@@ -39,7 +39,10 @@ pub struct Field {
 
 #[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
+    /// A number or a bool.
     Scalar,
+    /// A string or bytes.
+    Text,
     /// Full name of the enum.
     Enum(String),
     /// Full name of the message.
@@ -144,6 +147,7 @@ fn kind(field: &FieldDescriptorProto) -> Kind {
     match field.r#type() {
         Type::Message => Kind::Message(name()),
         Type::Enum => Kind::Enum(name()),
+        Type::String | Type::Bytes => Kind::Text,
         Type::Group => panic!("groups are not supported: {}", field.name()),
         _ => Kind::Scalar,
     }

@@ -1,12 +1,10 @@
-//! Generates the tables of required fields that `decode_checked` walks.
+//! Generates the tables of required and repeated fields that `decode_checked` walks.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::schema::{Cardinality, Kind, Message, Schema};
+use crate::schema::{Cardinality, Field, Kind, Message, Schema};
 
 pub fn generate(schema: &Schema) -> String {
-    let demanding = demanding(schema);
     let mut out = String::new();
     for message in schema.messages.values() {
         let _ = writeln!(
@@ -16,10 +14,13 @@ pub fn generate(schema: &Schema) -> String {
             constant(message)
         );
         let _ = writeln!(out, "static {}: Shape = Shape {{ fields: &[", constant(message));
-        for field in &message.fields {
+        let mut fields: Vec<&Field> = message.fields.iter().collect();
+        // The walk looks fields up by bisection.
+        fields.sort_by_key(|field| field.number);
+        for field in fields {
             let required = field.label == Cardinality::Required;
             let inner = match &field.kind {
-                Kind::Message(name) if demanding.contains(name.as_str()) => {
+                Kind::Message(name) if schema.messages.contains_key(name) => {
                     let inner = constant(&schema.messages[name]);
                     match field.label {
                         Cardinality::Map => format!("Inner::MapOf(&{inner})"),
@@ -27,17 +28,21 @@ pub fn generate(schema: &Schema) -> String {
                         _ => format!("Inner::One(&{inner})"),
                     }
                 }
+                Kind::Scalar | Kind::Enum(_) if field.label == Cardinality::Repeated => {
+                    "Inner::Numbers".to_owned()
+                }
                 // A value that this release cannot name counts as none, as in Mesos.
                 Kind::Enum(name) if required => {
                     format!("Inner::Enum({}::is_valid)", schema.enums[name].rust)
                 }
                 _ => "Inner::Opaque".to_owned(),
             };
+            let element = element(schema, message, field);
             // Everything else needs no look at all.
-            if required || inner != "Inner::Opaque" {
+            if required || element != "0" || inner != "Inner::Opaque" {
                 let _ = writeln!(
                     out,
-                    "FieldShape {{ number: {}, name: {:?}, required: {required}, inner: {inner} }},",
+                    "FieldShape {{ number: {}, name: {:?}, required: {required}, inner: {inner}, element: {element} }},",
                     field.number, field.name
                 );
             }
@@ -47,23 +52,23 @@ pub fn generate(schema: &Schema) -> String {
     out
 }
 
-/// Messages that have a required field somewhere below.
-fn demanding(schema: &Schema) -> BTreeSet<&str> {
-    let mut found = BTreeSet::new();
-    loop {
-        let before = found.len();
-        for message in schema.messages.values() {
-            let demands = message.fields.iter().any(|field| {
-                field.label == Cardinality::Required
-                    || matches!(&field.kind, Kind::Message(name) if found.contains(name.as_str()))
-            });
-            if demands {
-                found.insert(message.name.as_str());
-            }
-        }
-        if found.len() == before {
-            return found;
-        }
+/// Bytes of memory that one value takes besides its own bytes and outside of the message that holds it.
+fn element(schema: &Schema, message: &Message, field: &Field) -> String {
+    let size = |name: &String| match schema.messages.get(name) {
+        Some(message) => format!("std::mem::size_of::<{}>()", message.rust),
+        // Google's: a few numbers.
+        None => "64".to_owned(),
+    };
+    match (field.label, &field.kind) {
+        (Cardinality::Repeated, Kind::Message(name)) => size(name),
+        // A node of a tree, half full.
+        (Cardinality::Map, Kind::Message(name)) => format!("2 * {} + 64", size(name)),
+        (Cardinality::Map, _) => "128".to_owned(),
+        (Cardinality::Repeated, Kind::Text) => "std::mem::size_of::<bytes::Bytes>()".to_owned(),
+        (Cardinality::Repeated, Kind::Scalar | Kind::Enum(_)) => "8".to_owned(),
+        // A message within itself lies in a box.
+        (_, Kind::Message(name)) if *name == message.name => size(name),
+        _ => "0".to_owned(),
     }
 }
 

@@ -12,6 +12,8 @@
 //! The feature `grpc` adds the generated clients and servers. Without it the crate does no I/O
 //! and needs no runtime, which is why the sans-IO cores may depend on it.
 
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod json;
 pub mod raw;
 pub mod recordio;
@@ -23,7 +25,7 @@ mod arbitrary;
 #[cfg(test)]
 mod roundtrip;
 
-pub use required::{DecodeError, Required, decode_checked};
+pub use required::{DecodeError, MAX_DECODED_BYTES, Required, decode_checked, decoded_size};
 
 /// How deeply messages may nest in what is read, JSON or protobuf. The v1 API itself needs about a
 /// dozen levels; nested container ids need one each.

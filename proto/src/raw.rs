@@ -20,6 +20,9 @@ const LAUNCH_TASK_INFOS: u32 = 1;
 const OPERATION_LAUNCH_GROUP: u32 = 7;
 const LAUNCH_GROUP_TASK_GROUP: u32 = 2;
 const TASK_GROUP_TASKS: u32 = 1;
+// Those of `scheduler::ConnectRequest`.
+const CONNECT_REQUEST_SEQ: u32 = 1;
+const CONNECT_REQUEST_CALL: u32 = 2;
 
 /// The encoded TaskInfos of an encoded `scheduler::Call`, without copying: in the order of the
 /// operations, and within one operation first those of `launch`, then those of `launch_group`. That
@@ -42,6 +45,29 @@ pub fn task_infos(call: &Bytes) -> Result<Vec<Bytes>, DecodeError> {
         }
     }
     Ok(found.into_iter().map(|part| call.slice_ref(part)).collect())
+}
+
+/// The encoded `scheduler::Call` in an encoded `scheduler::ConnectRequest`, and the request's `seq`.
+/// A call in parts is put together; without one it is empty.
+///
+/// # Errors
+/// Bytes that are no protobuf message.
+pub fn connect_request(request: &Bytes) -> Result<(u64, Bytes), DecodeError> {
+    let mut seq = 0;
+    let mut call: Option<Bytes> = None;
+    for field in Fields(request) {
+        match field? {
+            (CONNECT_REQUEST_SEQ, Wire::Varint(value)) => seq = value,
+            (CONNECT_REQUEST_CALL, Wire::Bytes(part)) => {
+                call = Some(match call {
+                    None => request.slice_ref(part),
+                    Some(before) => [&before, part].concat().into(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok((seq, call.unwrap_or_default()))
 }
 
 /// Every occurrence of a field that holds a message.

@@ -1,8 +1,11 @@
-//! Decoding that notices missing required fields.
+//! Decoding that notices missing required fields, and takes no more memory than is bearable.
 //!
 //! prost gives a required field that is not there its default, so that a TaskStatus without a state
 //! reads as TASK_STARTING. Mesos refuses such a message, and so does [`decode_checked`]: it walks the
 //! encoded bytes along tables that the build script derives from the descriptors.
+//!
+//! The walk comes before the decoding, because it also adds up what the message will take: two bytes
+//! on the wire can be an empty element of a list, and a thousand bytes in memory.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,6 +18,11 @@ use crate::wire::{Fields, Wire};
 #[cfg(test)]
 mod tests;
 
+/// Most memory that one decoded message may take, in bytes. What clients send takes some ten times its
+/// encoded length: room for the largest requests that are accepted (64 MiB) of the usual kind, and an
+/// end to those that are made of empty list elements.
+pub const MAX_DECODED_BYTES: usize = 256 * 1024 * 1024;
+
 /// More missing fields than this are not listed.
 const MAX_MISSING: usize = 32;
 
@@ -26,6 +34,8 @@ pub enum DecodeError {
     Malformed { reason: String },
     #[error("messages are nested more than {limit} deep")]
     TooDeep { limit: usize },
+    #[error("the message would take more than {limit} bytes of memory; send less at a time")]
+    TooLarge { limit: usize },
     /// Paths of the required fields that are not there, e.g. `accept.offer_ids[2].value`.
     #[error("Missing required fields: {}", .fields.join(", "))]
     Missing { fields: Vec<String> },
@@ -47,18 +57,23 @@ pub trait Required: Message + Default {
 ///
 /// # Errors
 /// Bytes that are no such message, a required field that is missing (or an enum there whose number
-/// this release cannot name), or nesting deeper than [`MAX_DEPTH`].
+/// this release cannot name), nesting deeper than [`MAX_DEPTH`], or a message that would take more
+/// memory than [`MAX_DECODED_BYTES`].
 pub fn decode_checked<T: Required>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let message = T::decode(bytes)?;
-    check::<T>(bytes)?;
-    Ok(message)
+    decoded_size::<T>(bytes)?;
+    Ok(T::decode(bytes)?)
 }
 
-/// Looks only for missing required fields.
-pub(crate) fn check<T: Required>(bytes: &[u8]) -> Result<(), DecodeError> {
-    let mut missing = Vec::new();
-    walk(bytes, T::SHAPE, 0, &Path::Top, &mut missing)?;
-    if missing.is_empty() { Ok(()) } else { Err(DecodeError::Missing { fields: missing }) }
+/// Memory that the message in `bytes` would take when decoded, in bytes: its own size, that of every
+/// list element in it, and its texts. The spare room of growing lists is not counted.
+///
+/// # Errors
+/// As for [`decode_checked`], but bytes that pass may still be no such message.
+pub fn decoded_size<T: Required>(bytes: &[u8]) -> Result<usize, DecodeError> {
+    let mut walk = Walk { missing: Vec::new(), memory: size_of::<T>() + bytes.len() };
+    walk.message(bytes, T::SHAPE, 0, &Path::Top)?;
+    let Walk { missing, memory } = walk;
+    if missing.is_empty() { Ok(memory) } else { Err(DecodeError::Missing { fields: missing }) }
 }
 
 /// The fields of a message that are required or hold such fields.
@@ -72,66 +87,90 @@ pub(crate) struct FieldShape {
     name: &'static str,
     required: bool,
     inner: Inner,
+    /// Memory that one value takes besides its own bytes and outside of the message that holds it.
+    element: usize,
 }
 
 enum Inner {
     Opaque,
     Enum(fn(i32) -> bool),
+    /// A list of numbers, which may be packed: at least one byte each.
+    Numbers,
     One(&'static Shape),
     Each(&'static Shape),
     MapOf(&'static Shape),
 }
 
-fn walk(
-    bytes: &[u8],
-    shape: &Shape,
-    depth: usize,
-    path: &Path<'_>,
-    missing: &mut Vec<String>,
-) -> Result<(), DecodeError> {
-    if depth == MAX_DEPTH {
-        return Err(DecodeError::TooDeep { limit: MAX_DEPTH });
-    }
-    let mut counts = vec![0usize; shape.fields.len()];
-    let mut single: Vec<(usize, Cow<'_, [u8]>)> = Vec::new();
-    for field in Fields(bytes) {
-        let (number, wire) = field?;
-        let Some(i) = shape.fields.iter().position(|f| f.number == number) else { continue };
-        let FieldShape { name, inner, .. } = &shape.fields[i];
-        match (inner, wire) {
-            (Inner::Enum(known), Wire::Varint(value)) if !known(value as i32) => continue,
-            // A message in parts is the sum of the parts.
-            (Inner::One(_), Wire::Bytes(part)) => match single.iter_mut().find(|(j, _)| *j == i) {
-                Some((_, whole)) => whole.to_mut().extend_from_slice(part),
-                None => single.push((i, Cow::Borrowed(part))),
-            },
-            (Inner::Each(shape), Wire::Bytes(part)) => {
-                let path = Path::Item(path, name, counts[i]);
-                walk(part, shape, depth + 1, &path, missing)?;
+struct Walk {
+    missing: Vec<String>,
+    memory: usize,
+}
+
+impl Walk {
+    fn message(
+        &mut self,
+        bytes: &[u8],
+        shape: &Shape,
+        depth: usize,
+        path: &Path<'_>,
+    ) -> Result<(), DecodeError> {
+        if depth == MAX_DEPTH {
+            return Err(DecodeError::TooDeep { limit: MAX_DEPTH });
+        }
+        let mut counts = vec![0usize; shape.fields.len()];
+        let mut single: Vec<(usize, Cow<'_, [u8]>)> = Vec::new();
+        for field in Fields(bytes) {
+            let (number, wire) = field?;
+            let Ok(i) = shape.fields.binary_search_by_key(&number, |f| f.number) else { continue };
+            let FieldShape { name, inner, element, .. } = &shape.fields[i];
+            let elements = match (inner, &wire) {
+                (Inner::Numbers, Wire::Bytes(packed)) => packed.len(),
+                _ => 1,
+            };
+            self.memory = self.memory.saturating_add(element.saturating_mul(elements));
+            if self.memory > MAX_DECODED_BYTES {
+                return Err(DecodeError::TooLarge { limit: MAX_DECODED_BYTES });
             }
-            (Inner::MapOf(shape), Wire::Bytes(entry)) => {
-                let (key, value) = map_entry(entry)?;
-                // prost leaves out a value that equals its default: no value is no mistake.
-                if let Some(value) = value {
-                    walk(value, shape, depth + 1, &Path::Entry(path, name, &key), missing)?;
+            match (inner, wire) {
+                // Of several values the last one counts.
+                (Inner::Enum(known), Wire::Varint(value)) => {
+                    counts[i] = usize::from(known(value as i32));
+                    continue;
                 }
+                // A message in parts is the sum of the parts.
+                (Inner::One(_), Wire::Bytes(part)) => {
+                    match single.iter_mut().find(|(j, _)| *j == i) {
+                        Some((_, whole)) => whole.to_mut().extend_from_slice(part),
+                        None => single.push((i, Cow::Borrowed(part))),
+                    }
+                }
+                (Inner::Each(shape), Wire::Bytes(part)) => {
+                    self.message(part, shape, depth + 1, &Path::Item(path, name, counts[i]))?;
+                }
+                (Inner::MapOf(shape), Wire::Bytes(entry)) => {
+                    let (key, value) = map_entry(entry)?;
+                    // prost leaves out a value that equals its default: no value is no mistake.
+                    if let Some(value) = value {
+                        self.message(value, shape, depth + 1, &Path::Entry(path, name, &key))?;
+                    }
+                }
+                _ => {}
             }
-            _ => {}
+            counts[i] += 1;
         }
-        counts[i] += 1;
-    }
-    for (i, whole) in single {
-        let FieldShape { name, inner, .. } = &shape.fields[i];
-        if let Inner::One(shape) = inner {
-            walk(&whole, shape, depth + 1, &Path::Field(path, name), missing)?;
+        for (i, whole) in single {
+            let FieldShape { name, inner, .. } = &shape.fields[i];
+            if let Inner::One(shape) = inner {
+                self.message(&whole, shape, depth + 1, &Path::Field(path, name))?;
+            }
         }
-    }
-    for (field, count) in shape.fields.iter().zip(counts) {
-        if field.required && count == 0 && missing.len() < MAX_MISSING {
-            missing.push(Path::Field(path, field.name).to_string());
+        for (field, count) in shape.fields.iter().zip(counts) {
+            if field.required && count == 0 && self.missing.len() < MAX_MISSING {
+                self.missing.push(Path::Field(path, field.name).to_string());
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Key and value of a map's entry; both may be left out.

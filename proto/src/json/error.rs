@@ -22,6 +22,8 @@ pub enum JsonError {
     Base64 { path: String, reason: String },
     #[error("field '{path}': messages are nested more than {limit} deep")]
     TooDeep { path: String, limit: usize },
+    #[error("the message would take more than {limit} bytes of memory; send less at a time")]
+    TooLarge { limit: usize },
     /// Paths of the required fields that are not there.
     #[error("Missing required fields: {}", .fields.join(", "))]
     Missing { fields: Vec<String> },
@@ -32,6 +34,10 @@ impl JsonError {
         Self::Mismatch { path: String::new(), expected, got: got.describe() }
     }
 
+    pub(super) fn too_large() -> Self {
+        Self::TooLarge { limit: crate::MAX_DECODED_BYTES }
+    }
+
     /// The same error, seen from the message or list that holds the value.
     pub(super) fn within(mut self, segment: &str) -> Self {
         match &mut self {
@@ -39,7 +45,10 @@ impl JsonError {
             | Self::UnknownEnumValue { path, .. }
             | Self::Base64 { path, .. }
             | Self::TooDeep { path, .. } => prefix(path, segment),
-            Self::Syntax { .. } | Self::NotAnObject { .. } | Self::Missing { .. } => {}
+            Self::Syntax { .. }
+            | Self::NotAnObject { .. }
+            | Self::TooLarge { .. }
+            | Self::Missing { .. } => {}
         }
         self
     }

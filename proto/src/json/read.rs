@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use super::error::prefix;
 use super::generated::{JsonEnum, JsonMessage};
-use super::tree::Json;
+use super::tree::{self, Json};
 use super::{JsonError, MAX_DEPTH};
+use crate::MAX_DECODED_BYTES;
 
 /// More missing fields than this are not listed: a text of a million broken objects must not become
 /// an error message of a million lines.
@@ -21,11 +22,19 @@ pub struct Context {
     /// Paths of missing fields, relative to the message being read.
     missing: Vec<String>,
     depth: usize,
+    /// What the message takes so far, as in `decoded_size`.
+    memory: usize,
 }
 
 impl Context {
     pub(super) fn missing(self) -> Option<Vec<String>> {
         if self.missing.is_empty() { None } else { Some(self.missing) }
+    }
+
+    /// Counts one element of a list or a map.
+    fn element<T>(&mut self) -> Result<(), JsonError> {
+        self.memory += size_of::<T>();
+        if self.memory > MAX_DECODED_BYTES { Err(JsonError::too_large()) } else { Ok(()) }
     }
 
     /// Runs `read` on a value found at `segment` and names the segment in what went wrong there.
@@ -123,9 +132,9 @@ pub(super) fn repeated<T: ReadValue>(
         slot.push(T::read(value, at)?);
         return Ok(());
     };
-    slot.reserve(values.len());
     for (i, value) in values.iter().enumerate() {
         if *value != Json::Null {
+            at.element::<T>()?;
             slot.push(at.within(&|| format!("[{i}]"), |at| T::read(value, at))?);
         }
     }
@@ -146,6 +155,7 @@ pub(super) fn map<T: ReadValue>(
             slot.remove(key.as_ref());
             continue;
         }
+        at.element::<(String, T)>()?;
         let value = at.within(&|| format!("[{key:?}]"), |at| T::read(value, at))?;
         slot.insert(key.to_string(), value);
     }
@@ -241,11 +251,12 @@ impl ReadValue for bool {
 
 /// A number as such or in a string.
 fn number<'a>(value: &'a Json<'_>) -> Option<Json<'a>> {
+    let is_number =
+        |value: &Json<'_>| matches!(value, Json::Unsigned(_) | Json::Signed(_) | Json::Float(_));
     match value {
-        Json::String(text) => serde_json::from_str(text.trim()).ok(),
-        _ => Some(value.clone()),
+        Json::String(text) => tree::parse(text.trim().as_bytes()).ok().filter(is_number),
+        value => is_number(value).then(|| value.clone()),
     }
-    .filter(|value| matches!(value, Json::Unsigned(_) | Json::Signed(_) | Json::Float(_)))
 }
 
 impl ReadValue for f64 {

@@ -409,3 +409,30 @@ mod writing {
         assert_eq!(to_string(&call), r#"{"suppress":{}}"#);
     }
 }
+
+#[test]
+fn memory_is_bounded_before_it_is_taken() {
+    let limit = crate::MAX_DECODED_BYTES;
+    // Three characters of text each, and in memory as large as any operation.
+    let operations = limit / size_of::<crate::v1::offer::Operation>() + 1;
+    let text = format!(
+        r#"{{"type":"ACCEPT","accept":{{"operations":[{}{{}}]}}}}"#,
+        "{},".repeat(operations)
+    );
+    let error = from_slice::<crate::v1::scheduler::Call>(text.as_bytes()).unwrap_err();
+    assert_eq!(error, JsonError::TooLarge { limit });
+    // What is not even looked at takes memory, too.
+    let ignored =
+        format!(r#"{{"x":[{}0]}}"#, "0,".repeat(limit / size_of::<super::tree::Json<'_>>()));
+    let error = from_slice::<crate::v1::scheduler::Call>(ignored.as_bytes()).unwrap_err();
+    assert_eq!(error, JsonError::TooLarge { limit });
+    // A text within a text is no way around it.
+    let error = from_slice::<crate::v1::scheduler::Call>(
+        format!(
+            r#"{{"accept":{{"filters":{{"refuse_seconds":"[{}0]"}}}}}}"#,
+            "0,".repeat(10_000_000)
+        )
+        .as_bytes(),
+    );
+    assert!(matches!(error, Err(JsonError::Mismatch { .. })), "{error:?}");
+}

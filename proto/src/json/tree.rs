@@ -1,14 +1,17 @@
 //! A JSON text as a tree that borrows from the text where it can.
 //!
 //! serde_json does the parsing, and bounds how deeply objects and lists may nest. The tree keeps
-//! names in order and repeated ones apart, which `serde_json::Value` does not.
+//! names in order and repeated ones apart, which `serde_json::Value` does not, and it is bounded: two
+//! characters of text can be an element of a list.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::{JsonError, quoted};
+use crate::MAX_DECODED_BYTES;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
@@ -24,7 +27,14 @@ pub enum Json<'a> {
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<Json<'_>, JsonError> {
-    serde_json::from_slice(text).map_err(|error| JsonError::Syntax { reason: error.to_string() })
+    let left = Cell::new(MAX_DECODED_BYTES);
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let tree = Tree { left: &left }.deserialize(&mut deserializer);
+    match tree.and_then(|tree| deserializer.end().map(|()| tree)) {
+        Ok(tree) => Ok(tree),
+        Err(_) if left.get() == 0 => Err(JsonError::too_large()),
+        Err(error) => Err(JsonError::Syntax { reason: error.to_string() }),
+    }
 }
 
 impl Json<'_> {
@@ -43,15 +53,30 @@ impl Json<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
+/// Builds trees of no more than so many bytes.
+#[derive(Clone, Copy)]
+struct Tree<'c> {
+    left: &'c Cell<usize>,
+}
+
+impl Tree<'_> {
+    /// Takes `size` bytes of what is left.
+    fn take<E: serde::de::Error>(self, size: usize) -> Result<(), E> {
+        let left = self.left.get().checked_sub(size);
+        self.left.set(left.unwrap_or(0));
+        left.map(|_| ()).ok_or_else(|| E::custom("too large"))
     }
 }
 
-struct TreeVisitor;
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Json<'de>;
 
-impl<'de> Visitor<'de> for TreeVisitor {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
     type Value = Json<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +113,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Json<'de>, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = access.next_element()? {
+        while let Some(value) = access.next_element_seed(self)? {
+            self.take(size_of::<Json<'_>>())?;
             values.push(value);
         }
         Ok(Json::Array(values))
@@ -96,8 +122,9 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Json<'de>, A::Error> {
         let mut members = Vec::new();
-        while let Some((Name(name), value)) = access.next_entry()? {
-            members.push((name, value));
+        while let Some(Name(name)) = access.next_key()? {
+            self.take(size_of::<(Cow<'_, str>, Json<'_>)>())?;
+            members.push((name, access.next_value_seed(self)?));
         }
         Ok(Json::Object(members))
     }

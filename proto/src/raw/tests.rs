@@ -2,7 +2,7 @@ use bytes::{Bytes, BytesMut};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::task_infos;
+use super::{connect_request, task_infos};
 use crate::v1::TaskInfo;
 
 fn field(number: u32, payload: &[u8]) -> Vec<u8> {
@@ -53,4 +53,17 @@ fn groups_and_fixed_fields_on_the_way_are_passed_over() {
     call.extend_from_slice(&[0; 8]);
     call.extend_from_slice(&field(4, &field(2, &field(2, &field(1, &task("a", b""))))));
     assert_eq!(task_infos(&call.freeze()).unwrap().len(), 1);
+}
+
+#[test]
+fn the_call_of_a_request_comes_out_byte_for_byte() {
+    let call = field(99, b"new");
+    let request = Bytes::from([vec![0x08, 7], field(2, &call)].concat());
+    let (seq, found) = connect_request(&request).unwrap();
+    assert_eq!((seq, &*found), (7, &*call));
+    assert!(request.as_ptr_range().contains(&found.as_ptr()), "copied");
+    let parts = Bytes::from([field(2, &call), field(2, b"\x10\x01")].concat());
+    assert_eq!(connect_request(&parts).unwrap(), (0, [&*call, b"\x10\x01"].concat().into()));
+    assert_eq!(connect_request(&Bytes::new()).unwrap(), (0, Bytes::new()));
+    assert!(connect_request(&Bytes::from_static(b"\x12\x05a")).is_err());
 }

@@ -150,8 +150,34 @@ fn nesting_is_bounded() {
     let limit = crate::MAX_DEPTH;
     assert_eq!(decode_checked::<ContainerId>(&deeper), Err(DecodeError::TooDeep { limit }));
     let much_deeper = nested(2000).encode_to_vec();
-    let error = decode_checked::<ContainerId>(&much_deeper).unwrap_err();
-    assert!(matches!(error, DecodeError::Malformed { .. }), "{error}");
+    assert_eq!(decode_checked::<ContainerId>(&much_deeper), Err(DecodeError::TooDeep { limit }));
+}
+
+#[test]
+fn of_several_values_of_a_required_enum_the_last_one_counts() {
+    // name = "p"; type = SCALAR, and a type that nobody knows.
+    let (known, unknown) = ("0a0170 1000", "0a0170 1063");
+    assert!(decode_checked::<crate::v1::Resource>(&unhex(&format!("{unknown} {known}"))).is_ok());
+    missing::<crate::v1::Resource>(&unhex(&format!("{known} {unknown}")), &["type"]);
+}
+
+#[test]
+fn memory_is_bounded_before_it_is_taken() {
+    // Empty operations: two bytes each on the wire, and in memory as large as any.
+    let operation = size_of::<crate::v1::offer::Operation>();
+    let call = |operations: usize| {
+        let mut call = vec![0x22];
+        prost::encoding::encode_varint(2 * operations as u64, &mut call);
+        call.extend(std::iter::repeat_n([0x12, 0], operations).flatten());
+        call
+    };
+    let bytes = call(1000);
+    let size = super::decoded_size::<Call>(&bytes).unwrap();
+    assert_eq!(size, size_of::<Call>() + bytes.len() + 1000 * operation);
+    assert_eq!(decode_checked::<Call>(&bytes).unwrap().accept.unwrap().operations.len(), 1000);
+    let limit = super::MAX_DECODED_BYTES;
+    let bomb = call(limit / operation);
+    assert_eq!(decode_checked::<Call>(&bomb), Err(DecodeError::TooLarge { limit }));
 }
 
 #[test]
