@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mezzo_agent_core::Statistics;
+use mezzo_http_server::Gate;
 use mezzo_proto::v1::TaskState;
 use mezzo_store::Store;
 use mezzo_telemetry::{Metrics, Readings};
@@ -66,6 +67,16 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
         readings.gauge("slave/store_held", counts.held as f64);
         let refusing = store.check_room().is_err();
         readings.gauge("slave/store_refusing", f64::from(u8::from(refusing)));
+    });
+}
+
+/// Makes the endpoints show how full the port is.
+pub(crate) fn register_port(metrics: &Metrics, gate: Gate) {
+    metrics.source(move |readings| {
+        readings.gauge("slave/http_connections", gate.open() as f64);
+        readings.counter("slave/http_connections_refused", gate.refused());
+        readings.counter("slave/http_connections_displaced", gate.displaced());
+        readings.counter("slave/http_connections_overdue", gate.overdue());
     });
 }
 

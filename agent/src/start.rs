@@ -7,6 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Checkpoint, Config, Core, RecoverError};
+use mezzo_http_server::{
+    Budget, Gate, Limits, MEMORY_BYTES, Share, connections_beside, raise_open_files,
+};
 use mezzo_proto::v1;
 use mezzo_telemetry::{Heartbeat, Metrics};
 use mezzo_types::{Attributes, IdSource, ParseAttributesError};
@@ -84,8 +87,6 @@ pub enum AgentError {
     Follow(#[source] io::Error),
     #[error("could not set up the API")]
     Api(#[source] api::RoutesError),
-    #[error("could not go on serving the API")]
-    Serve(#[source] io::Error),
     #[error("could not go on; tasks are untouched, and a new start takes up from the last record")]
     Loop(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the master barred this agent: {0}")]
@@ -109,6 +110,8 @@ pub async fn run(
     ready: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = Shutdown>,
 ) -> Result<(), AgentError> {
+    // First of all, so that the limit which containers get is known.
+    raise_open_files();
     let ground = Ground::lay(&flags).await?;
     let contained = ground.contain(&flags).await?;
     let recovered = contained.recover(&flags)?;
@@ -267,7 +270,20 @@ impl Recovered {
         let launch_times = LaunchTimes::new(metrics.timer("containerizer/launch_ms"));
         let files = Files::new(view.clone(), &work_dir, locks).map_err(AgentError::Follow)?;
         let store = records.store().clone();
-        let context = Context { view: view.clone(), metrics, files, store, flags: flags.told() };
+        let connections = connections_beside(raise_open_files(), Share::Half);
+        let limits = Limits::new(connections);
+        let gate = Gate::new(connections);
+        metrics::register_port(&metrics, gate.clone());
+        let budget = Budget::new(MEMORY_BYTES);
+        let context = Context {
+            view: view.clone(),
+            metrics,
+            files,
+            store,
+            flags: flags.told(),
+            limits,
+            budget: budget.clone(),
+        };
         let router = api::router(context).await.map_err(AgentError::Api)?;
 
         let (link_events, links) = mpsc::channel(LINK_EVENTS_MAX);
@@ -288,9 +304,7 @@ impl Recovered {
         // Whatever ends first decides; nothing is polled again afterwards.
         let outcome = tokio::select! {
             outcome = running => outcome.map_err(AgentError::from),
-            result = serve(listener, router) => Err(AgentError::Serve(result.err().unwrap_or_else(
-                || io::Error::other("the listener ended"),
-            ))),
+            never = mezzo_http_server::serve(listener, router, limits, gate, budget) => match never {},
         };
         linking.abort();
         match outcome {
@@ -309,16 +323,6 @@ impl Recovered {
             }
         }
     }
-}
-
-async fn serve(listener: TcpListener, router: axum::Router) -> io::Result<()> {
-    // No delay: a chunk of a followed file is one small write that somebody waits for.
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, router).await
 }
 
 /// Makes a directory and gives its absolute path.

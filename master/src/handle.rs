@@ -11,6 +11,7 @@ use mezzo_proto::v1::scheduler::{Call, Event};
 use mezzo_types::{AgentId, FrameworkId, TaskId};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::queue::{self, queue};
 use crate::streams::StreamNames;
 
 /// Events that may wait for one framework; a slower one is disconnected with a reason.
@@ -24,8 +25,8 @@ pub(crate) const INPUT_QUEUE: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum Message {
     Input(Input),
-    Stream { stream: StreamId, events: mpsc::Sender<Event>, first: Input },
-    Link { link: LinkId, messages: mpsc::Sender<MasterToAgent> },
+    Stream { stream: StreamId, events: queue::Sender<Event>, first: Input },
+    Link { link: LinkId, messages: queue::Sender<MasterToAgent> },
     Request { request: RequestId, answer: oneshot::Sender<Result<Answer, Refusal>>, input: Input },
 }
 
@@ -62,7 +63,7 @@ impl Handle {
         principal: Option<String>,
     ) -> Result<Subscription, Gone> {
         let stream = StreamId(self.id());
-        let (events, receiver) = mpsc::channel(STREAM_QUEUE);
+        let (events, receiver) = queue(STREAM_QUEUE);
         let first = Input::Subscribe { stream, call: Box::new(call), principal };
         self.inbox.send(Message::Stream { stream, events, first }).await.map_err(|_| Gone)?;
         let name = self.names.add(stream);
@@ -132,7 +133,7 @@ impl Handle {
     /// Opens an agent's link. Messages for the agent come on the receiver until it closes.
     pub(crate) async fn link(&self) -> Result<Link, Gone> {
         let link = LinkId(self.id());
-        let (messages, receiver) = mpsc::channel(LINK_QUEUE);
+        let (messages, receiver) = queue(LINK_QUEUE);
         self.inbox.send(Message::Link { link, messages }).await.map_err(|_| Gone)?;
         Ok(Link { messages: receiver, sender: LinkSender { link, handle: self.clone() } })
     }
@@ -153,7 +154,7 @@ pub(crate) struct Subscription {
     pub(crate) stream: StreamId,
     /// The `Mesos-Stream-Id`.
     pub(crate) name: String,
-    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) events: queue::Receiver<Event>,
     handle: Handle,
 }
 
@@ -167,7 +168,7 @@ impl Drop for Subscription {
 /// An agent's open connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) messages: mpsc::Receiver<MasterToAgent>,
+    pub(crate) messages: queue::Receiver<MasterToAgent>,
     pub(crate) sender: LinkSender,
 }
 

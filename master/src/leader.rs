@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::handle::Message;
 use crate::outbox::{Destination, Outbox};
+use crate::queue;
 use crate::view::View;
 
 /// Inputs taken in one round before the effects are carried out: what arrives together is committed
@@ -93,8 +94,8 @@ pub(crate) struct Leader<L> {
     view: View,
     statistics: watch::Sender<Statistics>,
     inbox: mpsc::Receiver<Message>,
-    streams: HashMap<StreamId, mpsc::Sender<Event>>,
-    links: HashMap<LinkId, mpsc::Sender<MasterToAgent>>,
+    streams: HashMap<StreamId, queue::Sender<Event>>,
+    links: HashMap<LinkId, queue::Sender<MasterToAgent>>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
     outbox: Outbox<Outgoing>,
     /// Streams and links that got their first answer.
@@ -357,13 +358,20 @@ impl<L: Log> Leader<L> {
             }
             (Destination::Link(link) | Destination::Removals(link), Outgoing::Agent(message)) => {
                 mezzo_fault_points::hit!("master.agent.sending");
-                let full = self.links.get(&link).is_some_and(|tx| tx.try_send(*message).is_err());
-                if full {
+                let bytes = message.encoded_len();
+                let sent = self.links.get(&link).map(|messages| messages.send(*message, bytes));
+                if let Some(Err(full)) = sent {
                     tracing::warn!(
                         link = link.0,
+                        waiting = full.messages,
+                        bytes = full.bytes,
                         "the agent is too slow or gone: closing its link"
                     );
-                    self.links.remove(&link);
+                    if let Some(messages) = self.links.remove(&link) {
+                        messages.end_with(None);
+                    }
+                    // The connection may take its time to end.
+                    self.core.handle(self.clock.now(), Input::LinkClosed { link });
                 }
             }
             (Destination::Link(link) | Destination::Removals(link), _) => {
@@ -384,24 +392,28 @@ impl<L: Log> Leader<L> {
 
     fn deliver_event(&mut self, stream: StreamId, event: Event) {
         let Some(events) = self.streams.get(&stream) else { return };
-        // The last place is kept for the reason of a disconnection.
-        if events.capacity() > 1 {
-            // A closed channel means that the peer is gone: its end is on the way to us.
-            events.try_send(event).ok();
-            return;
-        }
-        tracing::warn!(stream = stream.0, "the framework is too slow: closing its stream");
+        let bytes = event.encoded_len();
+        let Err(full) = events.send(event, bytes) else { return };
+        tracing::warn!(
+            stream = stream.0,
+            waiting = full.messages,
+            bytes = full.bytes,
+            "the framework is too slow: closing its stream"
+        );
         let message = format!(
-            "the scheduler reads too slowly: {} events wait; subscribe again and reconcile",
-            crate::handle::STREAM_QUEUE
+            "the scheduler reads too slowly: {} events of {} bytes wait; subscribe again and reconcile",
+            full.messages, full.bytes
         );
         let error = Event {
             r#type: Some(event::Type::Error as i32),
             error: Some(event::Error { message }),
             ..Event::default()
         };
-        events.try_send(error).ok();
-        self.streams.remove(&stream);
+        if let Some(events) = self.streams.remove(&stream) {
+            events.end_with(Some(error));
+        }
+        // The connection may take its time to end.
+        self.core.handle(self.clock.now(), Input::StreamClosed { stream });
     }
 }
 

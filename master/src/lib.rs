@@ -6,6 +6,7 @@
 //! | `master` | [`run`]: start-up in order, serving, shutdown |
 //! | `leader` | the loop: inputs in, effects out |
 //! | `outbox` | messages that wait for a commit |
+//! | `queue` | messages that wait for a peer |
 //! | `handle` | how connections reach the loop |
 //! | `view` | the copy of the state that readers see |
 //! | `registry_store` | the replicated state, key by key on disk |
@@ -22,6 +23,7 @@ mod log;
 mod master;
 mod metrics;
 mod outbox;
+mod queue;
 mod registry_store;
 mod repair;
 mod streams;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mezzo_http_server::{Budget, Gate, Limits, MEMORY_BYTES, Share};
 use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
 use mezzo_master_core::{Config, Master};
 use mezzo_proto::v1;
@@ -53,8 +54,6 @@ pub enum MasterError {
     Api(#[source] anyhow::Error),
     #[error("the master stopped leading: nothing was promised that is not in the log")]
     Leader(#[source] anyhow::Error),
-    #[error("could not go on serving the API")]
-    Serve(#[source] std::io::Error),
 }
 
 /// Runs a master until `shutdown` resolves. `heartbeat` is given by its main loop. `ready` gets the address it serves on once it leads and
@@ -109,8 +108,16 @@ pub async fn run(
     metrics::register_store(&metrics, &disk);
     let view = View::default();
     let (handle, inbox) = Handle::new();
+    let open_files = mezzo_http_server::raise_open_files();
+    let connections = mezzo_http_server::connections_beside(open_files, Share::Most);
+    let limits = Limits::new(connections);
+    let gate = Gate::new(connections);
+    metrics::register_port(&metrics, gate.clone());
+    let budget = Budget::new(MEMORY_BYTES);
     let context = Context {
         handle,
+        limits,
+        budget: budget.clone(),
         view: view.clone(),
         metrics,
         store: disk,
@@ -123,8 +130,9 @@ pub async fn run(
     let (log, committed): (ReplicatedLog, mpsc::Receiver<()>) = log.split();
     let leader = Leader::new(core, clock, log, view, statistics, inbox);
     let mut leading = tokio::spawn(leader.run(committed, heartbeat, stopped));
-    let serving = serve(listener, router, stop.subscribe());
-    tokio::pin!(serving);
+    // Connections that are open at the end are dropped, not drained: frameworks and agents reconnect to
+    // whoever leads next.
+    let mut serving = Box::pin(mezzo_http_server::serve(listener, router, limits, gate, budget));
     mezzo_fault_points::hit!("master.start.leading");
     tracing::info!(%address, term = recovered.term, "leading and serving");
     ready(address);
@@ -137,36 +145,15 @@ pub async fn run(
             Ok(Err(error)) => Err(MasterError::Leader(error)),
             Err(error) => Err(MasterError::Leader(error.into())),
         },
-        result = &mut serving => result.map_err(MasterError::Serve),
+        never = &mut serving => match never {},
     };
-    // Ends the loop, which drops every stream: peers see the end of the connection at once.
+    // Ends the loop, which ends every stream: peers see the end of the connection at once.
     stop.send_replace(true);
     if !leading.is_finished() {
         leading.await.ok();
     }
+    drop(serving);
     outcome
-}
-
-/// Serves until stopped; connections that are open then are dropped, not drained: frameworks and
-/// agents reconnect to whoever leads next.
-async fn serve(
-    listener: TcpListener,
-    router: axum::Router,
-    mut stop: watch::Receiver<bool>,
-) -> std::io::Result<()> {
-    let stopped = async move {
-        stop.wait_for(|stop| *stop).await.ok();
-    };
-    // No delay: an event is one small write that somebody waits for.
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "could not set TCP_NODELAY");
-        }
-    });
-    tokio::select! {
-        result = async { axum::serve(listener, router).await } => result,
-        () = stopped => Ok(()),
-    }
 }
 
 fn master_info(flags: &Flags, address: SocketAddr, cluster_id: &str) -> v1::MasterInfo {

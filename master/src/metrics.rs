@@ -1,5 +1,6 @@
 //! The core's statistics under the names that Mesos' monitoring documents (`docs/monitoring.md`).
 
+use mezzo_http_server::Gate;
 use mezzo_master_core::Statistics;
 use mezzo_proto::v1::TaskState;
 use mezzo_store::Store;
@@ -47,6 +48,16 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
         readings.gauge("master/store_held", counts.held as f64);
         let refusing = store.check_room().is_err();
         readings.gauge("master/store_refusing", f64::from(u8::from(refusing)));
+    });
+}
+
+/// Makes the endpoints show how full the port is.
+pub(crate) fn register_port(metrics: &Metrics, gate: Gate) {
+    metrics.source(move |readings| {
+        readings.gauge("master/http_connections", gate.open() as f64);
+        readings.counter("master/http_connections_refused", gate.refused());
+        readings.counter("master/http_connections_displaced", gate.displaced());
+        readings.counter("master/http_connections_overdue", gate.overdue());
     });
 }
 

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use mezzo_agent_sys::{receive_packet, sealed_memfd, send_packet};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use prost::Message;
 
 /// Largest message: room for a command line and an environment far beyond what people write.
@@ -33,6 +34,8 @@ pub enum ReceiveError {
     Truncated,
     #[error("a packet of unknown form {0}")]
     Form(u8),
+    #[error("read a message from what is not a sealed memfd")]
+    Unsealed,
     #[error("read a message from its memfd")]
     Memfd(#[source] io::Error),
     #[error("a message of {0} bytes, {MAX_MESSAGE} allowed")]
@@ -84,8 +87,15 @@ pub fn receive_message<M: Message + Default>(
     if packet.truncated {
         return Err(ReceiveError::Truncated);
     }
-    let mut descriptors = packet.descriptors;
-    match buffer.get(..packet.length).unwrap_or_default() {
+    parse_packet(buffer.get(..packet.length).unwrap_or_default(), packet.descriptors)
+}
+
+/// The message in a packet, and the descriptors that came with it; `None` where it is empty.
+pub fn parse_packet<M: Message + Default>(
+    packet: &[u8],
+    mut descriptors: Vec<OwnedFd>,
+) -> Result<Received<M>, ReceiveError> {
+    match packet {
         [] => Ok(None),
         [INLINE, body @ ..] => {
             let message = M::decode(body).map_err(ReceiveError::Decode)?;
@@ -101,6 +111,12 @@ pub fn receive_message<M: Message + Default>(
 }
 
 fn read_memfd(file: File) -> Result<Vec<u8>, ReceiveError> {
+    // Anything else may change while it is read, or hang, as a file on the network does.
+    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    let needed = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_WRITE;
+    if !seals.is_ok_and(|seals| seals.contains(needed)) {
+        return Err(ReceiveError::Unsealed);
+    }
     let length = file.metadata().map_err(ReceiveError::Memfd)?.len();
     let size = usize::try_from(length).ok().filter(|size| *size <= MAX_MESSAGE);
     let mut body = vec![0; size.ok_or(ReceiveError::TooLarge(length))?];
@@ -148,6 +164,11 @@ mod tests {
             send_packet(left.as_fd(), bytes, &[], true).expect("send");
             receive(&right).expect_err("nonsense");
         }
+        // A body in a file that is no memfd.
+        let file = tempfile::tempfile().expect("file");
+        send_packet(left.as_fd(), &[IN_MEMFD], &[file.as_fd()], true).expect("send");
+        let error = receive(&right).expect_err("unsealed");
+        assert!(matches!(error, ReceiveError::Unsealed), "{error}");
         let call = Call::Kill(ContainerCall { container: "a".into(), signal: 0 });
         let request = Request { sequence: 1, call: Some(call) };
         send_message(left.as_fd(), &request, &[]).expect("send");

@@ -34,6 +34,7 @@ mod container;
 mod daemon;
 mod exit_file;
 mod failure;
+mod inspect;
 mod launch;
 mod log;
 #[path = "../init/protocol.rs"]
@@ -51,6 +52,7 @@ pub use container::{Container, ContainerState, Event};
 pub use daemon::{ResumeConfig, ServeError, ServerConfig, resume, serve};
 pub use exit_file::{create_exit_file, read_exit_file};
 pub use failure::{Failure, Step};
+pub use inspect::inspect_packet;
 pub use launch::Launch;
 pub use mezzo_agent_sys::Namespaces;
 pub use spawn::{Launcher, SpawnError};

@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use mezzo_agent_sys::limit_open_files;
+
 use crate::client::{ClientError, LauncherClient};
 use crate::container::Event;
 use crate::socket::connect_to;
@@ -23,6 +25,9 @@ pub struct Launcher {
     pub log: Option<PathBuf>,
     /// `cgroup.procs` of the cgroups that it is to live in, outside of the agent's.
     pub cgroup_procs: Vec<PathBuf>,
+    /// Soft and hard limit of open files for it and its containers; `None`: those of the caller, who
+    /// may have raised its own.
+    pub open_files: Option<(u64, u64)>,
 }
 
 /// Why there is no launcher to talk to.
@@ -76,6 +81,9 @@ impl Launcher {
         // Nothing of the agent's environment is the launcher's concern, and none reaches a task.
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command.envs(mezzo_fault_points::variables());
+        if let Some((soft, hard)) = self.open_files {
+            limit_open_files(&mut command, soft, hard);
+        }
         let output = command
             .output()
             .map_err(|source| SpawnError::Run { program: self.program.clone(), source })?;

@@ -10,6 +10,7 @@ mod routes;
 mod source;
 mod virtual_path;
 
+use mezzo_http_server::{Budget, Limits};
 use mezzo_proto::v1;
 use mezzo_store::Store;
 use mezzo_telemetry::Metrics;
@@ -32,6 +33,9 @@ pub(crate) const MESOS_VERSION: &str = "1.11.0";
 pub(crate) struct Context {
     pub(crate) view: View,
     pub(crate) metrics: Metrics,
+    pub(crate) limits: Limits,
+    /// Memory that large requests and answers share.
+    pub(crate) budget: Budget,
     pub(crate) files: Files,
     /// Asked for its room only.
     pub(crate) store: Store,

@@ -1,9 +1,9 @@
 //! `POST /api/v1`: the operator API over HTTP, and what both ways to it share.
 
-use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
+use mezzo_http_server::{answer_body, read_body};
 use mezzo_proto::json;
 use mezzo_proto::v1;
 use mezzo_proto::v1::agent::call::Type;
@@ -32,13 +32,14 @@ async fn answer(context: Context, request: Request) -> Result<Response, Refusal>
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of_body(&parts.headers)?;
     let accepted = Encoding::accepted(&parts.headers)?;
-    let body = to_bytes(body, MAX_MESSAGE_BYTES).await.map_err(|error| Refusal {
-        code: StatusCode::PAYLOAD_TOO_LARGE,
-        message: format!("the body could not be read up to {MAX_MESSAGE_BYTES} bytes: {error}"),
-    })?;
+    let read = read_body(&parts.headers, body, MAX_MESSAGE_BYTES, &context.limits, &context.budget);
+    let received = read
+        .await
+        .map_err(|refusal| Refusal { code: refusal.status(), message: refusal.to_string() })?;
+    let body = &received.bytes;
     let call: Result<Call, String> = match encoding {
-        Encoding::Json => json::from_slice(&body).map_err(|error| error.to_string()),
-        Encoding::Protobuf => mezzo_proto::decode_checked(&body).map_err(|error| error.to_string()),
+        Encoding::Json => json::from_slice(body).map_err(|error| error.to_string()),
+        Encoding::Protobuf => mezzo_proto::decode_checked(body).map_err(|error| error.to_string()),
     };
     let call = call.map_err(|error| {
         Refusal::bad(format!("Failed to parse body into Call protobuf: {error}"))
@@ -48,7 +49,11 @@ async fn answer(context: Context, request: Request) -> Result<Response, Refusal>
         Encoding::Json => json::to_vec(&response),
         Encoding::Protobuf => response.encode_to_vec(),
     };
-    Ok(([(header::CONTENT_TYPE, accepted.mime())], Body::from(body)).into_response())
+    let body = answer_body(body.into(), &context.budget).map_err(|busy| Refusal {
+        code: StatusCode::SERVICE_UNAVAILABLE,
+        message: busy.to_string(),
+    })?;
+    Ok(([(header::CONTENT_TYPE, accepted.mime())], body).into_response())
 }
 
 /// Carries out a call.

@@ -97,7 +97,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = mezzo_store::Store::open(dir.path(), &mezzo_store::Layout::new("agent", 1, []))
             .unwrap();
-        super::router(Context { view, metrics, files, store, flags: Vec::new() }).await.unwrap()
+        let limits = mezzo_http_server::Limits::new(8);
+        let budget = mezzo_http_server::Budget::new(1 << 20);
+        let flags = Vec::new();
+        let context = Context { view, metrics, files, store, flags, limits, budget };
+        super::router(context).await.unwrap()
     }
 
     async fn ask(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {

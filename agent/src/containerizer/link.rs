@@ -128,7 +128,9 @@ impl LauncherLink {
         cgroup_procs: Vec<PathBuf>,
         routes: Routes,
     ) -> Self {
-        let launcher = Launcher { program, socket, log: Some(log), cgroup_procs };
+        // This process has raised its own limit, for connections; tasks get what it had before.
+        let open_files = mezzo_http_server::open_files_at_start();
+        let launcher = Launcher { program, socket, log: Some(log), cgroup_procs, open_files };
         LauncherLink { launcher, routes, current: Mutex::new(None) }
     }
 

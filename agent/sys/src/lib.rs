@@ -7,6 +7,7 @@
 //! - [`reap`]: ended children with their raw wait status;
 //! - [`PidFd`], [`start_time`], [`boot_id`]: naming a process so that a reused pid is not mistaken for it;
 //! - [`executable_memfd`], [`sealed_memfd`]: programs and messages in memory;
+//! - [`limit_open_files`]: a limit for a program that is about to be started;
 //! - [`send_packet`], [`receive_packet`]: packets with descriptors over a unix socket;
 //! - [`get_xattr`], [`set_xattr`], [`clear_protection`]: attributes of files.
 //!
@@ -17,6 +18,7 @@ mod exec;
 mod fork;
 mod inherited;
 mod memfd;
+mod open_files;
 mod packet;
 mod pidfd;
 mod process;
@@ -28,6 +30,7 @@ pub use exec::execute;
 pub use fork::{Keep, Namespaces, fork};
 pub use inherited::inherited_descriptors;
 pub use memfd::{executable_memfd, sealed_memfd};
+pub use open_files::limit_open_files;
 pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
 pub use pidfd::PidFd;
 pub use process::{boot_id, exit_at_once, reap, start_time, threads};

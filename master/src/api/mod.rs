@@ -7,9 +7,11 @@ mod operator_grpc;
 mod routes;
 mod scheduler_grpc;
 mod scheduler_http;
+mod scheduler_service;
 
 use std::sync::Arc;
 
+use mezzo_http_server::{Budget, Limits};
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Call;
 use mezzo_store::{Shortage, Store};
@@ -33,6 +35,9 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// Asked for its room only.
     pub(crate) store: Store,
+    pub(crate) limits: Limits,
+    /// Memory that large requests and answers share.
+    pub(crate) budget: Budget,
     pub(crate) master_info: Arc<v1::MasterInfo>,
     /// Wall-clock seconds at the start, and when the lead was taken.
     pub(crate) start_time: f64,

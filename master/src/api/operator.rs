@@ -1,10 +1,10 @@
 //! `POST /api/v1`: the operator API over HTTP, and what both ways to it share.
 
-use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{StatusCode, header};
+use mezzo_http_server::answer_body;
 use mezzo_master_core::{Answer, Refusal};
 use mezzo_proto::json;
 use mezzo_proto::v1;
@@ -17,8 +17,8 @@ use mezzo_proto::v1::master::{Call, Response as OperatorResponse};
 use mezzo_types::{AgentId, FrameworkId};
 use prost::Message;
 
-use super::scheduler_http::{Encoding, refuse};
-use super::{Context, MAX_MESSAGE_BYTES};
+use super::Context;
+use super::scheduler_http::{Encoding, receive, refuse, unavailable};
 use crate::handle::Gone;
 
 /// What `/version` says. Clients of Mesos parse the version and decide by it, so it names the Mesos
@@ -51,10 +51,8 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
     let (parts, body) = request.into_parts();
     let encoding = Encoding::of_body(&parts.headers)?;
     let accepted = Encoding::accepted(&parts.headers)?;
-    let body = to_bytes(body, MAX_MESSAGE_BYTES)
-        .await
-        .map_err(|error| refuse(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?;
-    let call = decode(encoding, &body).map_err(|error| {
+    let received = receive(&context, &parts.headers, body).await?;
+    let call = decode(encoding, &received.bytes).map_err(|error| {
         let message = format!("Failed to parse body into Call protobuf: {error}");
         refuse(StatusCode::BAD_REQUEST, message)
     })?;
@@ -64,7 +62,9 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
                 Encoding::Json => json::to_vec(&response),
                 Encoding::Protobuf => response.encode_to_vec(),
             };
-            Ok(([(header::CONTENT_TYPE, accepted.mime())], Body::from(body)).into_response())
+            let body =
+                answer_body(body.into(), &context.budget).map_err(|busy| unavailable(&busy))?;
+            Ok(([(header::CONTENT_TYPE, accepted.mime())], body).into_response())
         }
         Ok(None) => Ok(StatusCode::OK.into_response()),
         Err(CallError { code, message }) => {

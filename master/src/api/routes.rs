@@ -7,10 +7,10 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use mezzo_proto::internal::v1::agent_link_server::AgentLinkServer;
 use mezzo_proto::v1::master::operator_server::OperatorServer;
-use mezzo_proto::v1::scheduler::scheduler_server::SchedulerServer;
 
 use super::{
-    Context, MAX_MESSAGE_BYTES, agent_link, operator, operator_grpc, scheduler_grpc, scheduler_http,
+    Context, MAX_MESSAGE_BYTES, agent_link, operator, operator_grpc, scheduler_grpc,
+    scheduler_http, scheduler_service::SchedulerService,
 };
 
 /// The whole API of a leading master.
@@ -22,14 +22,13 @@ pub(crate) async fn router(context: Context) -> anyhow::Result<axum::Router> {
         .register_encoded_file_descriptor_set(mezzo_proto::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    let scheduler = SchedulerServer::new(scheduler_grpc::Api::new(context.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES);
+    let scheduler = SchedulerService::new(scheduler_grpc::Api::new(context.clone()));
     let link = AgentLinkServer::new(agent_link::Api::new(context.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
     let operator = OperatorServer::new(operator_grpc::Api::new(context.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(usize::MAX);
-    health.set_serving::<SchedulerServer<scheduler_grpc::Api>>().await;
+    health.set_serving::<SchedulerService>().await;
     health.set_serving::<OperatorServer<operator_grpc::Api>>().await;
     let mut routes = tonic::service::Routes::new(scheduler);
     routes = routes

@@ -2,22 +2,25 @@
 
 use std::pin::Pin;
 
+use bytes::Bytes;
 use futures::stream::{Stream, StreamExt};
+use mezzo_http_server::{Budget, Charge};
 use mezzo_master_core::{Answer, Refusal, StreamId};
 use mezzo_proto::v1::scheduler::connect_response::Message as Outgoing;
-use mezzo_proto::v1::scheduler::scheduler_server::Scheduler;
-use mezzo_proto::v1::scheduler::{CallResult, ConnectRequest, ConnectResponse, call};
+use mezzo_proto::v1::scheduler::{Call, CallResult, ConnectResponse, call};
+use mezzo_proto::{DecodeError, decoded_size, raw};
+use prost::Message;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
 
 use super::Context;
-use crate::handle::{Gone, Handle, Subscription};
+use crate::handle::{Gone, Subscription};
 
 /// Answers that may wait for the client; beyond that its next call is not read.
 const RESULT_QUEUE: usize = 256;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Api {
     context: Context,
 }
@@ -28,22 +31,18 @@ impl Api {
     }
 }
 
-type Responses = Pin<Box<dyn Stream<Item = Result<ConnectResponse, Status>> + Send>>;
+pub(crate) type Responses = Pin<Box<dyn Stream<Item = Result<ConnectResponse, Status>> + Send>>;
 
-#[tonic::async_trait]
-impl Scheduler for Api {
-    type ConnectStream = Responses;
-
-    async fn connect(
+impl Api {
+    /// Opens a stream: events and answers one way, encoded `ConnectRequest`s the other.
+    pub(crate) async fn connect(
         &self,
-        request: Request<Streaming<ConnectRequest>>,
+        mut calls: Streaming<Bytes>,
     ) -> Result<Response<Responses>, Status> {
-        let mut calls = request.into_inner();
         let Some(first) = calls.message().await? else {
             return Err(Status::invalid_argument("the stream ended before SUBSCRIBE"));
         };
-        let seq = first.seq;
-        let call = first.call.unwrap_or_default();
+        let Received { seq, call, .. } = decode(&first, &self.context.budget)?;
         if call.r#type != Some(call::Type::Subscribe as i32) {
             return Err(Status::failed_precondition("the first call must be SUBSCRIBE"));
         }
@@ -59,7 +58,7 @@ impl Scheduler for Api {
         let taken = CallResult { seq, code: 200, message: String::new() };
         results.try_send(taken).map_err(|error| Status::internal(error.to_string()))?;
         let (ended, over) = oneshot::channel();
-        tokio::spawn(read_calls(calls, handle.clone(), stream, over, results));
+        tokio::spawn(read_calls(calls, self.clone(), stream, over, results));
         Ok(Response::new(responses(subscription, ended, receiver)))
     }
 }
@@ -85,8 +84,8 @@ fn responses(
 /// Reads calls until the client closes its half, or the subscription has `ended`, which drops the
 /// other end. The answer stream stays open: a client that only listens is fine.
 async fn read_calls(
-    mut calls: Streaming<ConnectRequest>,
-    handle: Handle,
+    mut calls: Streaming<Bytes>,
+    api: Api,
     stream: StreamId,
     mut ended: oneshot::Receiver<()>,
     results: mpsc::Sender<CallResult>,
@@ -99,13 +98,64 @@ async fn read_calls(
             _ = &mut ended => return,
         };
         let Ok(Some(request)) = request else { break };
-        let seq = request.seq;
-        let call = request.call.unwrap_or_default();
-        let Ok(result) = handle.call(Some(stream), call, Vec::new()).await else { return };
+        let Received { seq, call, task_infos, _charge } =
+            match decode(&request, &api.context.budget) {
+                Ok(received) => received,
+                // The frames are whole, so what follows can still be understood.
+                Err(status) => {
+                    if results.send(refused(&request, &status)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+        if let Err(error) = mezzo_master_core::validation::scheduler_call(&call) {
+            let message = format!("Failed to validate scheduler::Call: {error}");
+            if results.send(CallResult { seq, code: 400, message }).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let Ok(result) = api.context.handle.call(Some(stream), call, task_infos).await else {
+            return;
+        };
         if results.send(to_result(seq, result)).await.is_err() {
             return;
         }
     }
+}
+
+/// A call as it came.
+struct Received {
+    seq: u64,
+    call: Call,
+    task_infos: Vec<Bytes>,
+    /// Counts the memory of the call while it is carried out.
+    _charge: Charge,
+}
+
+/// The same checks, in the same words, as over HTTP.
+fn decode(request: &Bytes, budget: &Budget) -> Result<Received, Status> {
+    let bad = |error: DecodeError| {
+        Status::invalid_argument(format!("Failed to parse body into scheduler::Call: {error}"))
+    };
+    let (seq, bytes) = raw::connect_request(request).map_err(bad)?;
+    let size = decoded_size::<Call>(&bytes).map_err(bad)?;
+    let busy = |busy: mezzo_http_server::Busy| Status::resource_exhausted(busy.to_string());
+    let charge = budget.charge(size).map_err(busy)?;
+    let call = Call::decode(bytes.clone()).map_err(|error| bad(error.into()))?;
+    let task_infos = raw::task_infos(&bytes).map_err(bad)?;
+    Ok(Received { seq, call, task_infos, _charge: charge })
+}
+
+/// The answer to a call that could not be decoded, as HTTP has it.
+fn refused(request: &Bytes, status: &Status) -> CallResult {
+    let seq = raw::connect_request(request).map_or(0, |(seq, _)| seq);
+    let code = match status.code() {
+        Code::InvalidArgument => 400,
+        _ => 503,
+    };
+    CallResult { seq, code, message: status.message().to_owned() }
 }
 
 fn to_result(seq: u64, result: Result<Answer, Refusal>) -> CallResult {

@@ -3,15 +3,16 @@
 //! Order of checks, codes and headers: Mesos 1.11, `src/master/http.cpp`. Every record of the event
 //! stream is one chunk of the answer; some clients rely on it.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
+use mezzo_http_server::{Charge, Received, read_body};
 use mezzo_master_core::Answer;
 use mezzo_proto::v1::scheduler::call::Type;
 use mezzo_proto::v1::scheduler::{Call, Event};
-use mezzo_proto::{json, recordio};
+use mezzo_proto::{DecodeError, json, recordio};
 use prost::Message;
 
 use super::{Context, MAX_MESSAGE_BYTES};
@@ -99,14 +100,8 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     let encoding = Encoding::of_body(&headers)?;
-    let body = to_bytes(body, MAX_MESSAGE_BYTES).await.map_err(|error| {
-        refuse(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body could not be read up to {MAX_MESSAGE_BYTES} bytes: {error}"),
-        )
-    })?;
-    let (call, task_infos) =
-        decode(encoding, &body).map_err(|error| refuse(StatusCode::BAD_REQUEST, error))?;
+    let received = receive(&context, &headers, body).await?;
+    let (call, task_infos, _charge) = decode(&context, encoding, received)?;
     mezzo_master_core::validation::scheduler_call(&call).map_err(|error| {
         refuse(StatusCode::BAD_REQUEST, format!("Failed to validate scheduler::Call: {error}"))
     })?;
@@ -143,20 +138,40 @@ pub(crate) fn unavailable(error: &dyn std::error::Error) -> Response {
     refuse(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
 }
 
-/// The call, and its tasks as they were received.
-fn decode(encoding: Encoding, body: &Bytes) -> Result<(Call, Vec<Bytes>), String> {
+/// Reads the body of a call.
+pub(crate) async fn receive(
+    context: &Context,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Received, Response> {
+    let read = read_body(headers, body, MAX_MESSAGE_BYTES, &context.limits, &context.budget);
+    read.await.map_err(|refusal| refuse(refusal.status(), refusal.to_string()))
+}
+
+/// The call, its tasks as they were received, and what to keep as long as the call.
+#[expect(clippy::result_large_err, reason = "the refusal is the whole answer, made once")]
+fn decode(
+    context: &Context,
+    encoding: Encoding,
+    received: Received,
+) -> Result<(Call, Vec<Bytes>, Charge), Response> {
+    let bad = |error: &dyn std::error::Error| {
+        let message = format!("Failed to parse body into scheduler::Call: {error}");
+        refuse(StatusCode::BAD_REQUEST, message)
+    };
+    let Received { bytes, charge } = received;
     match encoding {
         Encoding::Json => {
-            let call = json::from_slice::<Call>(body)
-                .map_err(|error| format!("Failed to parse body into scheduler::Call: {error}"))?;
-            Ok((call, Vec::new()))
+            let call = json::from_slice::<Call>(&bytes).map_err(|error| bad(&error))?;
+            Ok((call, Vec::new(), charge))
         }
         Encoding::Protobuf => {
-            let call = mezzo_proto::decode_checked::<Call>(body)
-                .map_err(|error| format!("Failed to parse body into scheduler::Call: {error}"))?;
-            let task_infos = mezzo_proto::raw::task_infos(body)
-                .map_err(|error| format!("Failed to parse body into scheduler::Call: {error}"))?;
-            Ok((call, task_infos))
+            let size = mezzo_proto::decoded_size::<Call>(&bytes).map_err(|error| bad(&error))?;
+            let charge = context.budget.charge(size).map_err(|busy| unavailable(&busy))?;
+            let call =
+                Call::decode(bytes.clone()).map_err(|error| bad(&DecodeError::from(error)))?;
+            let tasks = mezzo_proto::raw::task_infos(&bytes).map_err(|error| bad(&error))?;
+            Ok((call, tasks, charge))
         }
     }
 }

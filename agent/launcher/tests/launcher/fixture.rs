@@ -34,6 +34,7 @@ impl Fixture {
             socket: directory.path().join("run/launcher.sock"),
             log: Some(directory.path().join("launcher.log")),
             cgroup_procs: Vec::new(),
+            open_files: None,
         };
         let (client, events, spawned) = connect(&launcher);
         assert!(spawned, "nobody listened before");
