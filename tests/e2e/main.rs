@@ -4,6 +4,7 @@ mod cli;
 mod dev;
 mod disks;
 mod framework;
+mod garbage;
 mod http;
 mod partition;
 mod pymesos;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod disk;
+pub mod fuzz;
 mod leftovers;
 mod strike;
 

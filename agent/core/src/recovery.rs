@@ -28,7 +28,7 @@ use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::{Reason, Source};
 use mezzo_status_updates::{Update, UpdateStreams};
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, TaskId, Uuid16};
+use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, TaskId, Uuid16, is_terminal};
 use prost::Message;
 
 use crate::compatibility::{self, RecoverError};
@@ -184,7 +184,14 @@ impl Core {
             return;
         };
         let key: TaskKey = (FrameworkId::from(framework), TaskId::from(&info.task_id));
-        let ended = record.phase() == task_record::Phase::Ended;
+        if self.tasks.contains_key(&key) {
+            // Two records of one task: at least one says something else than the key it lies under.
+            self.statistics.recovery_errors += 1;
+            return;
+        }
+        // An ending that waits to be acknowledged is one, whatever else the record says.
+        let ended = record.phase() == task_record::Phase::Ended
+            || record.updates.iter().any(|status| is_terminal(status.state()));
         if !member || !(same_boot || ended) {
             let deletion = Change::DeleteTask(key.0, key.1);
             self.persist(vec![deletion], false);

@@ -130,6 +130,9 @@ fn parse_entry(entry: Span<'_>) -> Result<Attribute, SyntaxError> {
     if name.is_empty() {
         return Err(entry.expected("a name before the `:`"));
     }
+    if name.text().contains(['(', ')', '[', ']', '{', '}']) {
+        return Err(name.expected("a name without brackets"));
+    }
     let value = match literal_or_text(value)? {
         Literal::Scalar(scalar) => AttributeValue::Scalar(scalar),
         Literal::Ranges(ranges) => AttributeValue::Ranges(ranges),

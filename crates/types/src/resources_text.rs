@@ -122,6 +122,9 @@ fn parse_entry(entry: Span<'_>, default_role: &str) -> Result<Resource, SyntaxEr
     if name.text().contains(|character: char| character.is_whitespace()) {
         return Err(name.expected("a name without white space"));
     }
+    if name.text().contains(['(', ')', '[', ']', '{', '}']) {
+        return Err(name.expected("a name without brackets"));
+    }
     let value = parse_value(name.text(), right.trim())?;
     let mut resource = Resource::new(ResourceName::from(name.text()), value);
     resource.reservations = Reservations::fixed(role.unwrap_or(default_role));
@@ -215,6 +218,7 @@ mod tests {
             ("cpus:1 mem:2", format!("column 6: expected {value} `cpus` (are two resources missing a `;` between them?), found `1 mem:2`")),
             (":1", "column 1: expected a name before the `:`, found `:1`".into()),
             ("my cpus:1", "column 1: expected a name without white space, found `my cpus`".into()),
+            ("cpus)web):1", "column 1: expected a name without brackets, found `cpus)web)`".into()),
             ("cpus:-1", "column 6: expected an amount that is not negative, found `-1`".into()),
             ("cpus:0.0001", "column 6: expected 0 or at least 0.001 (amounts have three decimals), found `0.0001`".into()),
             ("mem:1e13", "column 5: expected an amount of at most 10^12, found `1e13`".into()),
