@@ -196,7 +196,7 @@ mod tests {
         let first = answer_body(bytes.clone(), &budget).unwrap();
         answer_body(bytes.clone(), &budget).unwrap_err();
         assert_eq!(first.collect().await.unwrap().to_bytes(), bytes);
-        answer_body(bytes, &budget).unwrap();
+        drop(answer_body(bytes, &budget).unwrap());
         assert!(answer_body(Bytes::new(), &budget).unwrap().is_end_stream());
     }
 }

@@ -115,7 +115,7 @@ where
         Poll::Ready(match frame {
             None => None,
             Some(Err(error)) => Some(Err(error.into())),
-            Some(Ok(frame)) => match frame.data_ref().map(|data| data.clone()) {
+            Some(Ok(frame)) => match frame.data_ref().cloned() {
                 Some(data) => Some(this.follow(&data).map(|()| frame).map_err(Into::into)),
                 None => Some(Ok(frame)),
             },

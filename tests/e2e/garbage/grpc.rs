@@ -72,7 +72,7 @@ async fn a_grpc_call_is_checked_and_kept_whole() {
     // SUBSCRIBE of a framework with a user and no name.
     let nameless = [vec![0x10, 1], field(3, &field(1, &field(1, b"root")))].concat();
     let refused = connect(cluster.address(), Raw { seq: 1, call: nameless }).await;
-    let status = refused.err().expect("refused");
+    let status = refused.expect_err("refused");
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert_eq!(
         status.message(),

@@ -9,7 +9,7 @@ impl Dice {
         Dice(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,11 +19,11 @@ impl Dice {
 
     /// From 0 to `end - 1`; 0 where `end` is 0.
     pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % (end as u64).max(1)).unwrap_or(0)
+        usize::try_from(self.roll() % (end as u64).max(1)).unwrap_or(0)
     }
 
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.next() as u8).collect()
+        (0..length).map(|_| self.roll() as u8).collect()
     }
 }
 
@@ -58,7 +58,7 @@ pub fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], dice: &mut Dice) {
         let at = dice.below(input.len() + 1);
         let end = (at + dice.below(32) + 1).min(input.len());
         match dice.below(9) {
-            0 if at < input.len() => input[at] = dice.next() as u8,
+            0 if at < input.len() => input[at] = dice.roll() as u8,
             1 if at < input.len() => input[at] ^= 1 << dice.below(8),
             2 => {
                 let new = dice.below(16);

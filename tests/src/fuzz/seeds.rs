@@ -88,7 +88,7 @@ fn of(kind: call::Type) -> Call {
 
 fn calls() -> Vec<Call> {
     let offer_ids = vec![v1::OfferId { value: "o".to_owned() }];
-    let filters = Some(v1::Filters { refuse_seconds: Some(5.0), ..Default::default() });
+    let filters = Some(v1::Filters { refuse_seconds: Some(5.0) });
     let (agent_id, task_id) =
         (v1::AgentId { value: "S0".to_owned() }, v1::TaskId { value: "t".to_owned() });
     let launch = v1::offer::operation::Launch { task_infos: vec![task("t"), task("u")] };
@@ -110,7 +110,7 @@ fn calls() -> Vec<Call> {
             accept: Some(call::Accept {
                 offer_ids: offer_ids.clone(),
                 operations: vec![operation],
-                filters: filters.clone(),
+                filters,
             }),
             ..of(call::Type::Accept)
         },
