@@ -80,7 +80,11 @@ impl Core {
     }
 
     pub(crate) fn destroyed(&mut self, now: Now, id: &ContainerId) {
-        let Some(container) = self.containers.get(id) else { return };
+        let Some(container) = self.containers.get(id) else {
+            // Nobody's, found at the start: only now may the shell forget it.
+            self.persist(vec![Change::DeleteContainer(id.clone())], false);
+            return self.stranger_gone(id);
+        };
         let key = container.task.clone();
         let started = container.started.is_some();
         // Its ending should have come before; no task may wait for what cannot come any more.

@@ -1,6 +1,6 @@
 //! The state, and how an input finds its way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, agent_to_master};
@@ -29,6 +29,8 @@ pub struct Core {
     pub(crate) tasks: BTreeMap<TaskKey, Task>,
     /// Every container of which something may be left.
     pub(crate) containers: BTreeMap<ContainerId, Container>,
+    /// Containers of nobody that were found at the start and are being destroyed.
+    pub(crate) strangers: BTreeSet<ContainerId>,
     pub(crate) updates: UpdateStreams<TaskKey, Outgoing>,
     pub(crate) link: Option<Link>,
     pub(crate) timers: Timers,

@@ -2,7 +2,8 @@
 //!
 //! It says so at once, as a Mesos agent does on SIGUSR1: frameworks need not wait for the end of tasks
 //! that are lost to them. From then on it is nobody's agent; if it is killed before all tasks ended, the
-//! next start finds no identity, ends the rest and joins as a new agent.
+//! next start finds no identity, ends the rest and joins as a new agent. Without a master it stays who it
+//! is until one comes or all tasks have ended.
 
 use mezzo_proto::internal::v1::{LaunchPosition, Unregister, agent_to_master};
 use mezzo_types::Now;
@@ -19,11 +20,9 @@ impl Core {
         }
         let told = barred.is_some();
         self.leaving = Some(Leaving { reason: barred, told, done: false });
-        // A new agent of this work directory counts launches anew.
-        let forgotten =
-            vec![Change::DeleteIdentity, Change::PutLastLaunch(LaunchPosition::default())];
-        self.persist(forgotten, true);
-        if self.link.as_ref().is_some_and(|link| link.registered.is_some()) {
+        if told {
+            self.forget_identity();
+        } else if self.link.as_ref().is_some_and(|link| link.registered.is_some()) {
             self.tell_departure();
         }
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
@@ -39,9 +38,17 @@ impl Core {
         let Some(link) = self.link.as_ref() else { return };
         leaving.told = true;
         let id = link.id;
+        self.forget_identity();
         // Nobody listens to updates any more.
         self.updates.disconnected();
         self.send(id, agent_to_master::Message::Unregister(Unregister {}), self.position);
+    }
+
+    fn forget_identity(&mut self) {
+        // A new agent of this work directory counts launches anew.
+        self.last_launch = LaunchPosition::default();
+        let changes = vec![Change::DeleteIdentity, Change::PutLastLaunch(self.last_launch)];
+        self.persist(changes, true);
     }
 
     /// Goes once no process is left.
@@ -51,7 +58,10 @@ impl Core {
         if running || std::mem::replace(&mut leaving.done, true) {
             return;
         }
-        let reason = leaving.reason.clone();
+        let (reason, told) = (leaving.reason.clone(), leaving.told);
+        if !told {
+            self.forget_identity();
+        }
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         if !keys.is_empty() {
             let gone = |key: &TaskKey| Change::DeleteTask(key.0.clone(), key.1.clone());

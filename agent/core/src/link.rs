@@ -6,7 +6,7 @@ use mezzo_proto::internal::v1::{
     AgentTask, MasterToAgent, Pong, Refused, Register, Registered, agent_to_master, master_to_agent,
 };
 use mezzo_proto::v1;
-use mezzo_types::Now;
+use mezzo_types::{ContainerId, Now};
 
 use crate::core::Core;
 use crate::effect::{Change, Effect, ViewChange};
@@ -56,6 +56,27 @@ impl Core {
             heard_ns: now.mono_ns,
             silence_due_ns: Some(silence_due_ns),
         });
+        if !self.clears_up() {
+            self.send_register(id);
+        }
+    }
+
+    /// A new agent offers all that its host has, so that nothing of an earlier one may be left.
+    fn clears_up(&self) -> bool {
+        self.agent_id().is_none() && !self.strangers.is_empty()
+    }
+
+    /// The host is a container of nobody's lighter.
+    pub(crate) fn stranger_gone(&mut self, container: &ContainerId) {
+        let waited = self.clears_up();
+        self.strangers.remove(container);
+        let link = self.link.as_ref().map(|link| link.id);
+        if let Some(link) = link.filter(|_| waited && !self.clears_up()) {
+            self.send_register(link);
+        }
+    }
+
+    fn send_register(&mut self, id: LinkId) {
         let register = agent_to_master::Message::Register(self.register());
         // It tells of tasks and of a last launch: nothing may be told that a crash can take back.
         self.send(id, register, self.position);

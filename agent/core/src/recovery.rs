@@ -17,7 +17,7 @@
 //! other task is forgotten without a word, and the master, who misses it in the registration, decides its
 //! ending from its ledger. If the agent also changed in a way that it may not, it joins as a new one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,7 @@ impl Core {
             frameworks: BTreeMap::new(),
             tasks: BTreeMap::new(),
             containers: BTreeMap::new(),
+            strangers: BTreeSet::new(),
             link: None,
             timers: Timers::default(),
             ids: IdSource::new(seed),
@@ -140,7 +141,8 @@ impl Core {
             let identity = Box::new(core.identity.clone());
             core.persist(vec![Change::PutIdentity(identity)], true);
         }
-        if was.is_none() && highest_term > 0 {
+        // Whoever it was, it is not any more: a new agent counts launches anew.
+        if was.is_none() && (highest_term > 0 || last_launch != core.last_launch) {
             core.persist(
                 vec![Change::DeleteIdentity, Change::PutLastLaunch(core.last_launch)],
                 true,
@@ -148,7 +150,7 @@ impl Core {
         }
         core.view(ViewChange::Agent(Box::new(info)));
         for record in containers {
-            core.recover_container(&record, member && same_boot);
+            core.recover_container(&record, member && same_boot, observed);
         }
         for record in tasks {
             core.recover_task(now, record, member, same_boot, observed);
@@ -158,10 +160,18 @@ impl Core {
         Ok(core)
     }
 
-    fn recover_container(&mut self, record: &ContainerRecord, alive: bool) {
+    fn recover_container(
+        &mut self,
+        record: &ContainerRecord,
+        alive: bool,
+        observed: &BTreeMap<ContainerId, Observed>,
+    ) {
         let id = ContainerId::from(record.container_id.as_str());
         if !alive || record.boot_id != self.config.boot_id {
-            self.persist(vec![Change::DeleteContainer(id)], false);
+            // What is still there is nobody's: it is destroyed, and forgotten then.
+            if !observed.contains_key(&id) {
+                self.persist(vec![Change::DeleteContainer(id)], false);
+            }
             return;
         }
         let started = (record.pid != 0).then_some((record.pid, record.start_time_ticks));
@@ -366,6 +376,7 @@ impl Core {
         for id in observed.keys().filter(|id| !self.containers.contains_key(*id)) {
             let after = self.position;
             self.effects.push_back(Effect::Destroy { container: id.clone(), after });
+            self.strangers.insert(id.clone());
         }
     }
 }

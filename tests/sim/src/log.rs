@@ -85,7 +85,8 @@ mod tests {
         let mut log = Log::new(Rng::new(3, 3));
         assert_eq!(log.lead(0), []);
         let entry = |n: u32| vec![Command::default(); n as usize];
-        assert!(log.append(0, 0, entry(1)) < log.append(0, 0, entry(2)));
+        // Durable in order, maybe together.
+        assert!(log.append(0, 0, entry(1)) <= log.append(0, 0, entry(2)));
         assert_eq!(log.durable(0).map(|entry| entry.len()), Some(1));
         assert!([0, 2].contains(&log.lead(1).len()));
         assert_eq!((log.append(0, 0, entry(1)), log.durable(0)), (None, None));

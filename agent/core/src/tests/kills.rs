@@ -205,7 +205,12 @@ fn an_agent_killed_while_it_leaves_ends_the_rest_and_joins_anew() {
     world.restart(super::config(), &[(&container, alive)]);
     assert!(world.records.tasks.is_empty());
     assert!(world.transcript().contains("destroy"), "the container is nobody's");
+    // It joins when nothing of before is left on the host.
     world.handle(Input::LinkUp { link: LINK });
+    assert_eq!(world.transcript(), "");
+    world.destroyed(&container);
+    let transcript = world.transcript();
+    assert!(transcript.ends_with("send register of term 0 [] after 2"), "{transcript}");
     assert!(world.core.info().is_some_and(|info| info.id.is_none()));
 }
 

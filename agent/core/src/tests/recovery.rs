@@ -174,7 +174,7 @@ fn containers_of_nobody_are_ended() {
     world.restart(config(), &[(&stranger, alive())]);
     assert_eq!(world.transcript(), "destroy after 0");
     world.destroyed(&stranger);
-    assert_eq!(world.transcript(), "");
+    assert_eq!(world.transcript(), "persist no container");
 }
 
 fn elsewhere() -> Config {

@@ -52,7 +52,11 @@ impl Master {
             let key = (FrameworkId::from(task.framework_id.as_str()), TaskId::from(&info.task_id));
             let owner = self.frameworks.get(&key.0).and_then(|f| f.tasks.get(&key.1));
             if owner.is_some_and(|task| task.agent != *id) {
-                settlement.doubles.push(key);
+                // One that ended needs no kill; its updates are acknowledged as a stranger's.
+                let latest = task.latest.as_ref().map(v1::TaskStatus::state).unwrap_or_default();
+                if !mezzo_types::is_terminal(latest) {
+                    settlement.doubles.push(key);
+                }
                 continue;
             }
             added.extend(self.adopt(now, id, &key, info, task, back));

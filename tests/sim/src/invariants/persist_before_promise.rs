@@ -24,6 +24,8 @@ pub(super) struct PersistBeforePromise {
     ids: BTreeMap<usize, String>,
     /// Updates that were written down; they may be acknowledged, or forsaken, before they leave.
     recorded: BTreeSet<Vec<u8>>,
+    /// Agents that left and did not launch anything as members since.
+    leaving: BTreeSet<usize>,
 }
 
 impl PersistBeforePromise {
@@ -164,7 +166,11 @@ impl Invariant for PersistBeforePromise {
                 Ok(())
             }
             Fact::Reports { message, written, .. } => reports(message, written, &self.recorded),
-            Fact::Launches { launch, written, flushed, .. } => {
+            Fact::Leaves { agent } => {
+                self.leaving.insert(*agent);
+                Ok(())
+            }
+            Fact::Launches { agent, launch, written, flushed } => {
                 let key = (launch.framework_id.to_string(), launch.executor_id.to_string());
                 let task = written.tasks.get(&key).map(|record| record.container_id.as_str());
                 let container = launch.container.as_str();
@@ -172,7 +178,12 @@ impl Invariant for PersistBeforePromise {
                     return Err(format!("task {key:?} is launched and not written down"));
                 }
                 match &flushed.identity {
-                    Some(_) => Ok(()),
+                    Some(_) => {
+                        self.leaving.remove(agent);
+                        Ok(())
+                    }
+                    // Ordered before it left; its end is ordered next, and a crash leaves a stranger.
+                    None if self.leaving.contains(agent) => Ok(()),
                     None => Err(format!("{key:?} is launched by an agent whose id is not on disk")),
                 }
             }
