@@ -485,7 +485,7 @@ pub(crate) fn observed_of(observed: containerizer::Observed) -> mezzo_agent_core
     match observed {
         containerizer::Observed::NotStarted => Observed::NotStarted,
         containerizer::Observed::Launching => Observed::Launching,
-        containerizer::Observed::Interrupted => Observed::Interrupted,
+        containerizer::Observed::Failed { message } => Observed::Failed { message },
         containerizer::Observed::Running { pid, start_time_ticks, limitation } => {
             Observed::Running { pid, start_time_ticks, limitation: limitation.map(limitation_of) }
         }

@@ -5,7 +5,7 @@
 //! | ended | anything | its updates are sent again |
 //! | launching | not started | `TASK_DROPPED` (`TASK_LOST`), `REASON_AGENT_RESTARTED` |
 //! | launching | on its way | nothing: the launch goes on |
-//! | launching | nobody can tell | `TASK_FAILED`, `REASON_CONTAINER_LAUNCH_FAILED`: it may have run |
+//! | launching | failed, or nobody can tell | `TASK_FAILED`, `REASON_CONTAINER_LAUNCH_FAILED`: it may have run |
 //! | launching | runs | `TASK_RUNNING` |
 //! | running | runs | nothing: the task never noticed |
 //! | being killed | runs | SIGTERM again, and the rest of the grace period |
@@ -60,8 +60,11 @@ pub enum Observed {
     NotStarted,
     /// The launcher is at it: a start or a failure will be reported.
     Launching,
-    /// Nothing is left of it, and whether a process ever ran in it cannot be told.
-    Interrupted,
+    /// The launch failed for this reason; or nothing is left of it, and whether a process ever ran in it
+    /// cannot be told.
+    Failed {
+        message: String,
+    },
     Running {
         pid: i32,
         start_time_ticks: u64,
@@ -274,7 +277,7 @@ impl Core {
             Observed::NotStarted
         };
         match found.unwrap_or(nothing) {
-            Observed::NotStarted | Observed::Interrupted if was_running => {
+            Observed::NotStarted | Observed::Failed { .. } if was_running => {
                 self.exited(now, id, Ending::Unknown);
             }
             Observed::Launching => {
@@ -282,11 +285,7 @@ impl Core {
                     self.destroy(Some(id.clone()));
                 }
             }
-            Observed::Interrupted => {
-                let message = "the agent and its launcher ended while they started the command, which may \
-                               have run; try again";
-                self.launch_failed(now, id, message);
-            }
+            Observed::Failed { message } => self.launch_failed(now, id, &message),
             Observed::NotStarted => {
                 let killed = self.tasks.get(key).is_some_and(|task| task.kill.is_some());
                 let status = if killed {

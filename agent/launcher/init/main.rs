@@ -28,6 +28,7 @@ mod syscall;
 use command::Command;
 use protocol::{EXIT_FD, INIT_NAME, KIND_FAILED, KIND_STARTED, STATUS_FD, STEP_EXEC};
 
+const SIGPIPE: i32 = 13;
 const SIGCHLD: i32 = 17;
 /// What shells and Mesos use for a command that could not be executed.
 const EXIT_NOT_EXECUTED: i32 = 127;
@@ -65,10 +66,14 @@ unsafe extern "C" fn mezzo_init(stack: *mut usize) -> ! {
         Ok(pid) => pid,
         Err(errno) => {
             syscall::write(STATUS_FD, &protocol::record(KIND_FAILED, STEP_EXEC, 0, errno));
-            syscall::exit(EXIT_NOT_EXECUTED);
+            // For an agent whose launcher is gone: the report has no reader.
+            finish(EXIT_NOT_EXECUTED << 8);
         }
     };
     syscall::write(STATUS_FD, &protocol::record(KIND_STARTED, 0, 0, 0));
+    // The launcher may have died meanwhile. That is nothing to end the command for, as the signal would
+    // when it is passed on.
+    syscall::take_back(SIGPIPE);
     // The command's files and directory are the command's alone: whoever reads its output sees the
     // end when the command closes it, and the sandbox can be unmounted.
     for fd in [STATUS_FD, 0, 1, 2] {

@@ -49,7 +49,8 @@ pub fn set_close_on_exec(fd: i32) {
     unsafe { call(number::FCNTL, [fd as usize, F_SETFD, FD_CLOEXEC, 0]) };
 }
 
-/// Writes once; a reader that has gone is not this process' concern (SIGPIPE is blocked).
+/// Writes once; a reader that has gone is not this process' concern (SIGPIPE is blocked, and stays until
+/// it is taken back).
 pub fn write(fd: i32, bytes: &[u8]) {
     loop {
         // SAFETY: the kernel reads `bytes`.
@@ -114,6 +115,19 @@ pub fn next_signal() -> i32 {
     let all = &raw const all;
     // SAFETY: the kernel reads eight bytes; details and time-out are not asked for.
     (unsafe { call(number::RT_SIGTIMEDWAIT, [all as usize, 0, 0, SIGNAL_SET_SIZE]) }) as i32
+}
+
+/// Forgets a signal that has come and was not looked at.
+pub fn take_back(signal: i32) {
+    let only = 1u64 << (signal - 1);
+    let only = &raw const only;
+    let now = [0u64; 2];
+    let now = &raw const now;
+    // SAFETY: the kernel reads eight bytes of the set and sixteen of the time-out, which is zero; details
+    // are not asked for.
+    unsafe {
+        call(number::RT_SIGTIMEDWAIT, [only as usize, 0, now as usize, SIGNAL_SET_SIZE]);
+    }
 }
 
 /// Sends a signal to the process group of `leader`. It may be gone: nothing to do then.

@@ -171,6 +171,7 @@ impl Server {
     }
 
     fn accept(&mut self) {
+        self.hear_out();
         loop {
             let socket = match self.place.listener.accept() {
                 Ok((stream, _)) => OwnedFd::from(stream),
@@ -300,22 +301,19 @@ impl Server {
             };
             mezzo_fault_points::hit!("launcher.request.received");
             let sequence = request.sequence;
-            if matches!(request.call, Some(Call::List(_))) && most != REQUESTS_WAITING {
-                self.hear_out_others(token);
-            }
             let answer = self.handle(token, request, descriptors);
             self.reply(token, sequence, answer);
         }
     }
 
-    /// A list tells an agent what became of the one before it, so what that one asked for last, and may
-    /// still wait to be read, comes first.
-    fn hear_out_others(&mut self, but: u64) {
+    /// Whoever connects now may be an agent that asks what became of the one before it: what that one
+    /// asked for last, and may still wait to be read, comes first.
+    fn hear_out(&mut self) {
         let connection = |(token, source): (&u64, &Source)| {
-            (*token != but && matches!(source, Source::Connection(_))).then_some(*token)
+            matches!(source, Source::Connection(_)).then_some(*token)
         };
-        let others: Vec<u64> = self.sources.iter().filter_map(connection).collect();
-        for token in others {
+        let tokens: Vec<u64> = self.sources.iter().filter_map(connection).collect();
+        for token in tokens {
             self.read_requests(token, REQUESTS_WAITING);
         }
     }

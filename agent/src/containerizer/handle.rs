@@ -198,7 +198,7 @@ impl Containerizer {
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         // A breach that is returned here is not told again.
         let limited = match &observed {
-            Observed::NotStarted | Observed::Launching | Observed::Interrupted => false,
+            Observed::NotStarted | Observed::Launching | Observed::Failed { .. } => false,
             Observed::Running { limitation, .. } | Observed::Ended { limitation, .. } => {
                 limitation.is_some()
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mezzo_agent_launcher::{ClientError, Event, Launcher, LauncherClient, SpawnError, Upgrade};
 use mezzo_types::ContainerId;
@@ -17,6 +18,10 @@ use super::run::Order;
 pub(super) const ORDERS_MAX: usize = 64;
 /// Places that signals do not take: the rest is what a container cannot do without.
 const ORDERS_FOR_EVENTS: usize = 32;
+
+/// Attempts at a launcher, and the pause after the first, which doubles: 0.3 s in all.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where the orders of each container go.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +158,21 @@ impl LauncherLink {
         Ok(client)
     }
 
+    /// Tries again where a launcher dies under its hands, or a child of a dead one still holds the lock.
     fn connect(&self) -> Result<Connection, SpawnError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match self.connect_once() {
+                Err(e) => tracing::warn!(error = chain(&e), "no launcher yet; trying again"),
+                connected => return connected,
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        self.connect_once()
+    }
+
+    fn connect_once(&self) -> Result<Connection, SpawnError> {
         let alive = Arc::new(AtomicBool::new(true));
         let on_event = {
             let (alive, routes) = (Arc::clone(&alive), self.routes.clone());

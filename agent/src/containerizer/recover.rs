@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
-use mezzo_agent_launcher::{Container, ContainerState};
+use mezzo_agent_launcher::{ClientError, Container, ContainerState};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_types::{ContainerId, Resources};
 
@@ -14,6 +14,9 @@ use super::run::Command;
 use super::{Ending, Observed, Places, StartError};
 use crate::cgroups::ContainerCgroup;
 use crate::isolators::{Demand, Limitation};
+
+/// Launchers that may die while a start asks them, before the start is given up.
+const LAUNCHERS_LOST: u32 = 3;
 
 /// One container found, with all that is needed to look after it again.
 pub(super) struct Found {
@@ -28,10 +31,19 @@ pub(super) struct Found {
 
 /// Looks at records, the launcher's list, control groups and exit files. Blocks.
 pub(super) fn look(shared: &Shared, records: &[ContainerRecord]) -> Result<Vec<Found>, StartError> {
-    let client = shared.link.client().map_err(StartError::Launcher)?;
-    let listed = client
-        .list()
-        .map_err(|e| StartError::Look { container: "all".to_owned(), source: Box::new(e) })?;
+    let mut lost = 0;
+    let listed = loop {
+        let client = shared.link.client().map_err(StartError::Launcher)?;
+        match client.list() {
+            Ok(listed) => break listed,
+            // It died just now: the next one knows nothing, which is all there is to know.
+            Err(ClientError::Disconnected) if lost < LAUNCHERS_LOST => lost += 1,
+            Err(e) => {
+                let source = Box::new(e);
+                return Err(StartError::Look { container: "all".to_owned(), source });
+            }
+        }
+    };
     let listed: BTreeMap<String, Container> =
         listed.into_iter().map(|container| (container.id.clone(), container)).collect();
     // What was written down in another boot is over, and its process id may be anybody's.
@@ -86,7 +98,10 @@ fn look_at(
             }
             // Its command may run before anybody says so: only the launcher's word counts.
             ContainerState::Launching => (Observed::Launching, Command::Asked),
-            ContainerState::Failed(_) => (Observed::NotStarted, Command::None),
+            // Its first process may have died with the command, before it could say that this ran.
+            ContainerState::Failed(failure) => {
+                (Observed::Failed { message: failure.to_string() }, Command::None)
+            }
         },
         None => {
             let recorded = record
@@ -107,7 +122,11 @@ fn look_at(
                 (_, ending @ Ending::Status(_)) => ended(ending, limitation),
                 (Some(_), ending) => ended(ending, limitation),
                 // The exit file is made just before the launcher is asked.
-                (None, _) if exit_file.exists() => (Observed::Interrupted, Command::None),
+                (None, _) if exit_file.exists() => {
+                    let message = "the agent and its launcher ended while they started the command, \
+                                   which may have run; try again";
+                    (Observed::Failed { message: message.to_owned() }, Command::None)
+                }
                 (None, _) => (Observed::NotStarted, Command::None),
             }
         }

@@ -95,8 +95,11 @@ pub enum Observed {
     NotStarted,
     /// The launcher is at it: [`ContainerEvent::Started`] or [`ContainerEvent::LaunchFailed`] will tell.
     Launching,
-    /// The launcher was or was about to be asked, it knows nothing, and nothing is left.
-    Interrupted,
+    /// As [`ContainerEvent::LaunchFailed`] would have told. Also when the launcher was or was about to be asked,
+    /// none knows anything, and nothing is left.
+    Failed {
+        message: String,
+    },
     Running {
         pid: i32,
         start_time_ticks: u64,

@@ -523,7 +523,7 @@ async fn a_new_agent_brings_its_build_of_the_launcher() {
     match observed[&ContainerId::from("ends")] {
         Observed::Running { .. } => assert_eq!(f.exited().await, Ending::Status(8 << 8)),
         Observed::Ended { ending, .. } => assert_eq!(ending, Ending::Status(8 << 8)),
-        Observed::NotStarted | Observed::Launching | Observed::Interrupted => panic!("it ran"),
+        Observed::NotStarted | Observed::Launching | Observed::Failed { .. } => panic!("it ran"),
     }
     f.containers.launch(spec("new", "exit 5"));
     f.started().await;

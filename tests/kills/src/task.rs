@@ -66,7 +66,9 @@ impl Kind {
                 task.uri(file.display().to_string()).shell(format!("{begin}; kill -{signal} $$"))
             }
             // tail keeps all that it may have to print.
-            Kind::Hogs => task.shell(format!("{begin}; tail -c 900000000 /dev/zero")),
+            Kind::Hogs => task.shell(format!(
+                "{begin}; head -c 1000000000 /dev/zero | tail -c 900000000 > /dev/null"
+            )),
             Kind::IsKilled | Kind::Stays => {
                 let grace = Duration::from_secs(60);
                 task.kill_grace(grace).shell(format!("{begin}; exec sleep 100000"))

@@ -137,6 +137,14 @@ impl History {
         let mut told: Option<&Update> = None;
         for update in &self.updates {
             let rank = rank(&update.state);
+            // A late answer about a task that has ended and was forgotten: nobody knows it any more.
+            let unknown = matches!(update.state.as_str(), "TASK_GONE" | "TASK_UNKNOWN");
+            if unknown
+                && update.uuid.is_none()
+                && (last.is_some_and(is_end) || told.is_some_and(settles))
+            {
+                continue;
+            }
             // An answer of the master may run ahead of updates that are still on their way, but its own
             // verdict, a second answer and another ending may not differ.
             if let Some(told) = told
@@ -211,7 +219,8 @@ impl History {
             Kind::Exits { code, .. } => failed && ending.exit_code == Some(code),
             Kind::Signals { signal } => by_signal(signal),
             Kind::Hogs => failed && reason == Some("REASON_CONTAINER_LIMITATION_MEMORY"),
-            Kind::Missing => interrupted,
+            // As shells say it, when nobody was there to hear why.
+            Kind::Missing => interrupted || (failed && ending.exit_code == Some(127)),
             Kind::IsKilled | Kind::Stays => ending.state == "TASK_KILLED" && self.killing,
         };
         let must_have_run = fits && kind != Kind::Missing && ending.state != "TASK_KILLED";
@@ -284,6 +293,8 @@ mod tests {
 
     #[test]
     fn what_is_right_passes() {
+        let dropped = update("TASK_DROPPED", "");
+        check(&[dropped, update("TASK_GONE", "")], 0, "");
         let [starting, running, finished] =
             [("TASK_STARTING", "1"), ("TASK_RUNNING", "2"), ("TASK_FINISHED", "3")]
                 .map(|(state, uuid)| update(state, uuid));

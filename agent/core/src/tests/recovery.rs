@@ -49,7 +49,7 @@ fn a_launch_that_was_cut_short_is_told_apart_from_one_that_worked() {
     check(launched, Some(Observed::Launching), "");
     check(
         launched,
-        Some(Observed::Interrupted),
+        Some(Observed::Failed { message: "no luck".into() }),
         "persist t ENDED [STARTING FAILED]\ndestroy after 1",
     );
     let aware = |world: &mut World| {

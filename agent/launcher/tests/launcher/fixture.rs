@@ -8,7 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use mezzo_agent_launcher::{
-    ContainerState, Event, Launch, Launcher, LauncherClient, Namespaces, create_exit_file,
+    ClientError, ContainerState, Event, Launch, Launcher, LauncherClient, Namespaces,
+    create_exit_file,
 };
 use mezzo_agent_sys::PidFd;
 
@@ -24,13 +25,28 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Fixture {
+        Fixture::with_program(PathBuf::from(env!("CARGO_BIN_EXE_mezzo-launcher")))
+    }
+
+    /// A launcher that kills itself when it first comes by a fault point.
+    pub fn dying_at(point: &str, scripts: &Path) -> Fixture {
+        let program = scripts.join("launcher");
+        let launcher = env!("CARGO_BIN_EXE_mezzo-launcher");
+        let script = format!("#!/bin/sh\nMEZZO_FAULT_POINTS={point}=kill exec {launcher} \"$@\"\n");
+        fs::write(&program, script).expect("script");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&program, mode).expect("mode");
+        Fixture::with_program(program)
+    }
+
+    fn with_program(program: PathBuf) -> Fixture {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test starts containers in namespaces and cgroups: run it as root"
         );
         let directory = tempfile::tempdir().expect("directory");
         let launcher = Launcher {
-            program: PathBuf::from(env!("CARGO_BIN_EXE_mezzo-launcher")),
+            program,
             socket: directory.path().join("run/launcher.sock"),
             log: Some(directory.path().join("launcher.log")),
             cgroup_procs: Vec::new(),
@@ -179,6 +195,10 @@ impl<'a> Setup<'a> {
     }
 
     pub fn launch_to(self, output: BorrowedFd<'_>) -> i32 {
+        self.try_launch_to(output).expect("launch")
+    }
+
+    pub fn try_launch_to(self, output: BorrowedFd<'_>) -> Result<i32, ClientError> {
         let exit_file = create_exit_file(&Setup::exit_path(self.fixture, &self.id)).expect("file");
         let null = File::open("/dev/null").expect("/dev/null");
         let directory = File::open(&self.directory).expect("directory");
@@ -199,7 +219,7 @@ impl<'a> Setup<'a> {
             exit_file: exit_file.as_fd(),
             cgroup_procs: self.cgroup_procs.iter().map(AsFd::as_fd).collect(),
         };
-        self.fixture.client().launch(&launch).expect("launch")
+        self.fixture.client().launch(&launch)
     }
 }
 

@@ -59,6 +59,37 @@ fn all_connections_hear_events_and_only_the_asker_the_answer() {
     events.recv_timeout(PATIENCE).expect_err("that was the last");
 }
 
+/// The first process has nobody to tell that the command runs, and its own SIGPIPE is no order.
+#[test]
+fn a_command_outlives_a_launcher_that_dies_before_it_hears_of_the_start() {
+    let scripts = tempfile::tempdir().expect("directory");
+    for (id, argv, status) in [
+        ("runs", ["sh", "-c", "sleep 0.1; exit 5"].as_slice(), 5 << 8),
+        ("is-missing", &["/no/such/program"], 127 << 8),
+    ] {
+        let mut fixture = Fixture::dying_at("launcher.launch.booked", scripts.path());
+        let (mut reader, writer) = std::io::pipe().expect("pipe");
+        match fixture.container(id, argv).try_launch_to(writer.as_fd()) {
+            Err(ClientError::Disconnected) => {}
+            other => panic!("the launcher should have died: {other:?}"),
+        }
+        drop(writer);
+        // The end of the output is the end of the command; its first process records it right after.
+        std::io::Read::read_to_end(&mut reader, &mut Vec::new()).expect("output");
+        let path = Setup::exit_path(&fixture, id);
+        let end = std::time::Instant::now() + PATIENCE;
+        let recorded = loop {
+            let recorded = read_exit_file(&File::open(&path).expect("exit file")).expect("reads");
+            if recorded.is_some() || std::time::Instant::now() > end {
+                break recorded;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(recorded, Some(status), "{id}");
+        fixture.client = None;
+    }
+}
+
 #[test]
 fn containers_outlive_a_killed_launcher_and_still_leave_their_status() {
     let mut fixture = Fixture::new();
