@@ -1,5 +1,6 @@
 //! A framework that launches tasks and collects what comes back.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -123,6 +124,23 @@ impl Probe {
 
     pub(crate) fn end_of(&self, id: &str) -> Option<&TaskStatus> {
         self.updates.get(id)?.iter().find(|status| is_terminal(status.state()))
+    }
+}
+
+/// Handles the events of both until each has its task running: neither may keep an offer that the other
+/// waits for.
+pub(crate) async fn until_both_run(first: (&mut Probe, &str), second: (&mut Probe, &str)) {
+    async fn until(probe: &mut Probe, task: &str, mine: &Cell<bool>, others: &Cell<bool>) {
+        let seen = |probe: &Probe| {
+            mine.set(probe.has(task, TaskState::TaskRunning));
+            mine.get() && others.get()
+        };
+        probe.until("both tasks to run", seen).await;
+    }
+    let (one, other) = (Cell::new(false), Cell::new(false));
+    tokio::select! {
+        () = until(first.0, first.1, &one, &other) => {}
+        () = until(second.0, second.1, &other, &one) => {}
     }
 }
 

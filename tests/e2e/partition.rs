@@ -7,7 +7,7 @@ use mezzo_sdk::v1::task_status::Reason;
 use mezzo_tests::{Cluster, Options};
 use nix::sys::signal::Signal;
 
-use crate::framework::{Probe, task};
+use crate::framework::{Probe, task, until_both_run};
 
 /// A silent agent is given up after three seconds, one that is away after two.
 fn impatient() -> Options {
@@ -25,8 +25,11 @@ fn waits(file: &Path) -> String {
     format!("echo $$ > {file}.pid; while [ ! -e {file}.go ]; do sleep 0.05; done; exit 5")
 }
 
-fn pid_of(file: &Path) -> String {
-    std::fs::read_to_string(file.with_extension("pid")).expect("the task wrote its process id")
+/// RUNNING tells that the command was executed, not how far it has come since.
+fn pid_of(cluster: &mut Cluster, file: &Path) -> String {
+    let file = file.with_extension("pid");
+    let read = |_: &Cluster| std::fs::read_to_string(&file).ok().filter(|pid| pid.ends_with('\n'));
+    cluster.wait("the task to write its process id", read).expect("written")
 }
 
 fn let_go(file: &Path) {
@@ -35,15 +38,14 @@ fn let_go(file: &Path) {
 
 #[tokio::test]
 async fn a_stopped_agent_is_unreachable_and_returns_with_its_tasks() {
-    let cluster = Cluster::start(impatient()).expect("a cluster");
+    let mut cluster = Cluster::start(impatient()).expect("a cluster");
     let mut aware = Probe::connect(&cluster).await;
     let mut plain = Probe::connect_plain(&cluster).await;
     let files = ["aware", "plain"].map(|name| cluster.directory().join(name));
     aware.launch(task("aware").shell(waits(&files[0])));
     plain.launch(task("plain").shell(waits(&files[1])));
-    // Together: each holds offers that the other may wait for.
-    tokio::join!(aware.until_running("aware"), plain.until_running("plain"));
-    let before = files.each_ref().map(|file| pid_of(file));
+    until_both_run((&mut aware, "aware"), (&mut plain, "plain")).await;
+    let before = files.each_ref().map(|file| pid_of(&mut cluster, file));
 
     // Its connection stays open: only the silence tells.
     cluster.signal_agent(Signal::SIGSTOP).expect("stopped");
@@ -63,7 +65,8 @@ async fn a_stopped_agent_is_unreachable_and_returns_with_its_tasks() {
     assert_eq!(status.uuid, None);
     let status = plain.until_state("plain", TaskState::TaskRunning).await;
     assert_eq!(status.reason(), Reason::AgentReregistered);
-    assert_eq!(files.each_ref().map(|file| pid_of(file)), before, "the same processes");
+    let after = files.each_ref().map(|file| pid_of(&mut cluster, file));
+    assert_eq!(after, before, "the same processes");
 
     files.iter().for_each(|file| let_go(file));
     let status = aware.until_state("aware", TaskState::TaskFailed).await;
@@ -79,7 +82,7 @@ async fn an_agent_that_died_comes_back_after_it_was_given_up() {
     let file = cluster.directory().join("waits");
     probe.launch(task("waits").shell(waits(&file)));
     probe.until_running("waits").await;
-    let before = pid_of(&file);
+    let before = pid_of(&mut cluster, &file);
     cluster.kill_agent().expect("killed");
     probe.until_state("waits", TaskState::TaskUnreachable).await;
     // The task ends while nobody knows of it.
@@ -87,7 +90,7 @@ async fn an_agent_that_died_comes_back_after_it_was_given_up() {
     cluster.start_agent().expect("starts again");
     let status = probe.until_state("waits", TaskState::TaskFailed).await;
     assert_eq!(status.termination.and_then(|t| t.exit_code), Some(5));
-    assert_eq!(pid_of(&file), before, "it ran once");
+    assert_eq!(pid_of(&mut cluster, &file), before, "it ran once");
 }
 
 /// Agent, launcher and tasks are killed together, and the kernel has another boot id: a reboot as far
@@ -102,8 +105,7 @@ async fn after_a_reboot_endings_are_decided_from_the_ledger() {
     assert_eq!(status.state(), TaskState::TaskFailed);
     aware.launch(task("aware").shell("sleep 1000"));
     plain.launch(task("plain").shell("sleep 1000"));
-    // Together: each holds offers that the other may wait for.
-    tokio::join!(aware.until_running("aware"), plain.until_running("plain"));
+    until_both_run((&mut aware, "aware"), (&mut plain, "plain")).await;
     let agent = |cluster: &Cluster| {
         let listed = cluster.mezzo(&["--output", "json", "agents"]).expect("runs");
         let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("JSON");

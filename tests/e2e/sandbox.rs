@@ -108,15 +108,22 @@ async fn output_is_bounded_and_a_follower_survives_the_agent() {
     let mut cluster = Cluster::start(options(&flags)).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
     let go = cluster.directory().join("go");
+    // No more is written than the follower has read: what is cut off was seen by then.
     let script = format!(
-        "for i in 1 2 3 4 5; do head -c 60000 /dev/zero | tr '\\0' a; sleep 1.2; done; \
-         while [ ! -e {} ]; do sleep 0.02; done; echo end",
-        go.display()
+        "for i in 1 2 3 4 5; do while [ ! -e {go}.$i ]; do sleep 0.02; done; \
+         head -c 60000 /dev/zero | tr '\\0' a; done; \
+         while [ ! -e {go} ]; do sleep 0.02; done; echo end",
+        go = go.display()
     );
     probe.launch(task("chatty").shell(&script));
     probe.until_running("chatty").await;
-    let follower = cluster.mezzo_in_background(&["logs", "-f", "chatty"]).expect("runs");
-    let follower = tokio::task::spawn_blocking(move || follower.wait_with_output());
+    let mut follower = cluster.mezzo_in_background(&["logs", "-f", "chatty"]).expect("runs");
+    let mut output = follower.stdout.take().expect("piped");
+    let mut followed = vec![0; 300_000];
+    for (i, piece) in followed.chunks_mut(60_000).enumerate() {
+        std::fs::write(format!("{}.{}", go.display(), i + 1), "").expect("writes");
+        output.read_exact(piece).expect("reads what was written");
+    }
     let sandbox = sandboxes(&cluster, "chatty").pop().expect("a sandbox");
     let rotated = |_: &Cluster| sandbox.join("stdout.2").exists().then_some(());
     cluster.wait("two rotations", rotated).expect("rotated");
@@ -124,11 +131,12 @@ async fn output_is_bounded_and_a_follower_survives_the_agent() {
     cluster.start_agent().expect("starts again");
     std::fs::write(&go, "").expect("writes");
     probe.ending("chatty").await;
-    let followed = follower.await.expect("joins").expect("ends");
-    let told = String::from_utf8_lossy(&followed.stderr).into_owned();
+    output.read_to_end(&mut followed).expect("reads to the end");
+    let ended = follower.wait_with_output().expect("ends");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
     let mut expected = vec![b'a'; 300_000];
     expected.extend(b"end\n");
-    assert!(followed.stdout == expected, "{} bytes: {told}", followed.stdout.len());
+    assert!(followed == expected, "{} bytes: {told}", followed.len());
     assert!(!sandbox.join("stdout.3").exists(), "no more than was asked for");
     let size = |name: &str| std::fs::metadata(sandbox.join(name)).map_or(0, |facts| facts.len());
     assert!(size("stdout.1") <= 64 << 10 && size("stdout.2") <= 64 << 10);

@@ -1,5 +1,6 @@
 //! Running tasks outlive the daemons, and no ending is missed.
 
+use std::path::Path;
 use std::time::Duration;
 
 use mezzo_sdk::v1::TaskState;
@@ -11,19 +12,18 @@ use crate::framework::{Probe, task};
 async fn a_task_outlives_its_agent_and_its_ending_is_exact() {
     let mut cluster = Cluster::start(Options::default()).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
-    let go = cluster.directory().join("go");
-    let waits =
-        format!("echo $$ > pid; while [ ! -e {} ]; do sleep 0.05; done; exit 5", go.display());
-    probe.launch(task("waits").shell(&waits));
-    probe.launch(task("ends").shell("sleep 1; exit 6"));
+    let [go, end] = ["go", "end"].map(|name| cluster.directory().join(name));
+    let until = |file: &Path| format!("while [ ! -e {} ]; do sleep 0.05; done", file.display());
+    probe.launch(task("waits").shell(format!("{}; exit 5", until(&go))));
+    probe.launch(task("ends").shell(format!("{}; exit 6", until(&end))));
     probe.until_running("waits").await;
     probe.until_running("ends").await;
-    let before = cluster.other_processes();
+    assert_eq!(cluster.inits().len(), 2);
     cluster.kill_agent().expect("killed");
     // "ends" ends while nobody watches but its init and the launcher.
-    let ended = cluster.wait("the unwatched task to end", |cluster| {
-        (cluster.other_processes().len() < before.len()).then_some(())
-    });
+    std::fs::write(&end, "").expect("writes");
+    let ended = cluster
+        .wait("the unwatched task to end", |cluster| (cluster.inits().len() < 2).then_some(()));
     ended.expect("ends without the agent");
     cluster.start_agent().expect("starts again");
     let status = probe.ending("ends").await;

@@ -1,7 +1,7 @@
 //! Frameworks of several tempers: what they know, and what they make of events.
 //!
 //! All but the lying ones keep Mesos' rules: they acknowledge every update, reconcile after each
-//! subscription and again from time to time, and give no task id twice.
+//! subscription and again from time to time, in the end also implicitly, and give no task id twice.
 
 mod acts;
 mod lies;
@@ -12,6 +12,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Call, Event, call, event};
+use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{FrameworkId, is_terminal};
 
 use crate::describe;
@@ -283,7 +284,8 @@ impl World {
         let id = status.task_id.value.clone();
         if let Some(task) = framework.tasks.get_mut(&id) {
             // Of a second task of the same id; the first one lives on.
-            if state == TaskState::TaskError && task.confirmed {
+            let refused = state == TaskState::TaskError || status.reason() == Reason::InvalidOffers;
+            if refused && task.confirmed {
                 return;
             }
             task.confirmed = true;

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use mezzo_master_core::ViewChange;
 use mezzo_proto::storage::v1::command::Command as Kind;
 use mezzo_proto::v1;
 use mezzo_types::{Resources, is_same_or_subrole};
@@ -24,6 +23,28 @@ pub(super) struct VolumesAreSacred {
 fn volumes(resources: &[v1::Resource]) -> Resources {
     let all = Resources::from_proto(resources).unwrap_or_default();
     all.unallocated().persistent_volumes()
+}
+
+impl VolumesAreSacred {
+    fn offered(&self, offer: &v1::Offer) -> Result<(), String> {
+        let role = offer.allocation_info.as_ref().and_then(|info| info.role.as_deref());
+        let role = role.unwrap_or("*");
+        for resource in &offer.resources {
+            let owner = resource.reservations.last().and_then(|r| r.role.as_deref());
+            if owner.is_some_and(|owner| !is_same_or_subrole(role, owner)) {
+                let name = &resource.name;
+                return Err(format!("{name} reserved to {owner:?} is offered to {role}"));
+            }
+        }
+        let agent = &offer.agent_id.value;
+        let offered = volumes(&offer.resources);
+        let nothing = Resources::default();
+        let known = self.volumes.get(agent).unwrap_or(&nothing);
+        match known.contains(&offered) {
+            true => Ok(()),
+            false => Err(format!("of agent {agent} {offered} is offered, it has {known}")),
+        }
+    }
 }
 
 impl Invariant for VolumesAreSacred {
@@ -43,22 +64,11 @@ impl Invariant for VolumesAreSacred {
                     return Err(format!("agent {id} had {before}, has {now}"));
                 }
             }
-            Fact::View { change: ViewChange::Offer(offer), .. } => {
-                let role = offer.allocation_info.as_ref().and_then(|info| info.role.as_deref());
-                let role = role.unwrap_or("*");
-                for resource in &offer.resources {
-                    let owner = resource.reservations.last().and_then(|r| r.role.as_deref());
-                    if owner.is_some_and(|owner| !is_same_or_subrole(role, owner)) {
-                        let name = &resource.name;
-                        return Err(format!("{name} reserved to {owner:?} is offered to {role}"));
-                    }
-                }
-                let agent = &offer.agent_id.value;
-                let offered = volumes(&offer.resources);
-                // An agent that is not admitted yet is offered as soon as it is.
-                let known = self.volumes.get(agent).unwrap_or(&offered);
-                if !known.contains(&offered) {
-                    return Err(format!("of agent {agent} {offered} is offered, it has {known}"));
+            // What frameworks are told, not what a master thinks: one that was deposed may still hand out an
+            // agent id that the log has given to another agent, and tells nobody.
+            Fact::Told { event, .. } => {
+                for offer in event.offers.iter().flat_map(|offers| &offers.offers) {
+                    self.offered(offer)?;
                 }
             }
             _ => {}
