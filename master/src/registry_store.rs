@@ -144,7 +144,7 @@ impl RegistryStore {
             add(&mut batch, kind);
         }
         batch.add_put(META, APPLIED_KEY, index.to_be_bytes());
-        self.store.write(batch).map_err(RegistryError::Write)
+        self.store.write_derived(batch).map_err(RegistryError::Write)
     }
 }
 

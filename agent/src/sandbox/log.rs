@@ -205,14 +205,18 @@ impl Log {
     /// Finishes or undoes what a crash interrupted.
     pub(crate) fn recover(&self, method: Method) -> io::Result<()> {
         let _guard = self.lock().write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(draft) = self.piece_named(&self.draft_name())?
-            && self.first_data(draft.offset())? >= draft.offset().saturating_add(draft.length)
-        {
-            self.make_room()?;
-            self.rename(&self.draft_name(), &self.piece_name(1))?;
+        // Every interruption leaves the draft behind: without it nothing else has to be looked at.
+        if self.exists(&self.draft_name())? {
+            if let Some(draft) = self.piece_named(&self.draft_name())?
+                && self.first_data(draft.offset())? >= draft.offset().saturating_add(draft.length)
+            {
+                self.make_room()?;
+                self.rename(&self.draft_name(), &self.piece_name(1))?;
+            }
+            self.close_gaps()?;
+            // Last, for the next start if this one is interrupted as well.
+            self.remove(&self.draft_name())?;
         }
-        self.remove(&self.draft_name())?;
-        self.close_gaps()?;
         if method.collapse
             && let Some(newest) = self.newest()?
             && newest.length > 0

@@ -140,7 +140,8 @@ impl LogStorage {
             }
         }
         records::put_hard_state(&mut batch, &self.hard_state);
-        if sync { self.store.write_and_sync(batch) } else { self.store.write(batch) }
+        // Without `sync` it is only how far is committed, which raft finds out again.
+        if sync { self.store.write_and_sync(batch) } else { self.store.write_derived(batch) }
     }
 
     /// Drops the entries from `index` on: those that a new leader replaces.
@@ -190,7 +191,7 @@ impl LogStorage {
         records::put_base(&mut batch, &self.base);
         records::put_conf_state(&mut batch, &self.conf_state);
         records::put_hard_state(&mut batch, &self.hard_state);
-        self.store.write(batch)
+        self.store.write_derived(batch)
     }
 
     /// Term of an entry that is kept.

@@ -27,7 +27,7 @@ use crate::room::{Keeper, Shortage};
 use crate::view;
 
 /// Longest time that a plain write stays unsynced: what a power loss may take.
-pub const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// While a sync takes longer than this, writers hand their batches to the thread: the kernel may make
 /// whoever appends to the file wait as long as the sync does.

@@ -7,7 +7,7 @@
 //!   and says in one sentence why it cannot ([`OpenError`]).
 //! - [`Batch`] gathers puts and deletes. [`Store::write`] puts it into the write-ahead log without a
 //!   sync: it survives `kill -9` of the process at once and a power loss after at most
-//!   [`FLUSH_INTERVAL`]. [`Store::write_synced`] answers when the batch is on the disk; all writers
+//!   [`FLUSH_INTERVAL`]. [`Store::write_derived`] causes no sync at all, [`Store::write_synced`] answers when the batch is on the disk; all writers
 //!   that wait at the same moment share one sync. [`Store::write_and_sync`] does the same on the
 //!   calling thread, for a thread that has nothing else to do.
 //! - [`Store::get`], [`Store::scan`], [`Store::range`] and, for a frozen view, [`Store::snapshot`].

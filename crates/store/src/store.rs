@@ -102,6 +102,13 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Store::write`], for what can be made again from what is synced: it causes no sync of its own, and the
+    /// next one covers it.
+    pub fn write_derived(&self, batch: Batch) -> Result<(), WriteError> {
+        self.group().log(batch, Notice::Nobody)?;
+        Ok(())
+    }
+
     /// As [`Store::write`], and tells which of the two it was. `callback` is called if the batch was held, as soon
     /// as it survives the death of this process. It must neither block nor panic.
     pub fn write_or_hold(

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -114,6 +115,24 @@ fn writers_that_wait_together_share_one_sync() {
     }
     let counts = store.counts();
     assert_eq!((counts.writes, counts.synced_writes, counts.syncs), (101, 101, 2));
+}
+
+#[test]
+fn derived_writes_cause_no_sync() {
+    let dir = TempDir::new().expect("a directory");
+    let store = open(dir.path());
+    let syncs = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&syncs);
+    store.observe_syncs(move |_| {
+        seen.fetch_add(1, Ordering::Relaxed);
+    });
+    store.write_and_sync(Batch::new().put(NUMBERS, "a", "1")).expect("syncs");
+    store.write_derived(Batch::new().put(NUMBERS, "b", "2")).expect("writes");
+    assert_eq!(store.get(NUMBERS, "b").expect("reads").as_deref(), Some(&b"2"[..]));
+    // At its end a store syncs whatever waits for a sync.
+    drop(store);
+    assert_eq!(syncs.load(Ordering::Relaxed), 1);
+    assert_eq!(keys(&open(dir.path()), NUMBERS, ""), ["a", "b"]);
 }
 
 #[test]

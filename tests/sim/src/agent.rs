@@ -17,7 +17,7 @@ use crate::store::Store;
 use crate::world::{EPOCH_NS, Happening, MS, World};
 
 /// Unsynced records reach the disk this often (`crates/store`).
-const FLUSH_NS: u64 = 100 * MS;
+const FLUSH_NS: u64 = 200 * MS;
 
 /// What an effect comes to once its records are durable.
 #[derive(Debug)]

@@ -165,7 +165,14 @@ impl Invariant for PersistBeforePromise {
                 self.recorded.extend(uuids);
                 Ok(())
             }
-            Fact::Reports { message, written, .. } => reports(message, written, &self.recorded),
+            Fact::Reports { agent, message, written } => {
+                // What it said of itself may be on its way when it forgets that, for good.
+                let registers = matches!(message, ToMaster::Register(_));
+                match registers && self.leaving.contains(agent) {
+                    true => Ok(()),
+                    false => reports(message, written, &self.recorded),
+                }
+            }
             Fact::Leaves { agent } => {
                 self.leaving.insert(*agent);
                 Ok(())
