@@ -113,7 +113,7 @@ impl Agent {
         self,
         mut inbox: Inbox,
         mut heartbeat: Heartbeat,
-        shutdown: impl Future<Output = Shutdown>,
+        shutdown: impl Future<Output = Shutdown> + Send + 'static,
     ) -> Result<Outcome, LoopError> {
         let (synced, mut syncs) = watch::channel(Synced::default());
         let mut running = Running {

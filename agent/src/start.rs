@@ -108,7 +108,7 @@ pub async fn run(
     flags: Flags,
     heartbeat: Heartbeat,
     ready: impl FnOnce(SocketAddr),
-    shutdown: impl Future<Output = Shutdown>,
+    shutdown: impl Future<Output = Shutdown> + Send + 'static,
 ) -> Result<(), AgentError> {
     // First of all, so that the limit which containers get is known.
     raise_open_files();
@@ -255,7 +255,7 @@ impl Recovered {
         flags: &Flags,
         heartbeat: Heartbeat,
         ready: impl FnOnce(SocketAddr),
-        shutdown: impl Future<Output = Shutdown>,
+        shutdown: impl Future<Output = Shutdown> + Send + 'static,
     ) -> Result<(), AgentError> {
         let Recovered { ground, containers, events, core, seed } = self;
         let Ground { clock, master, work_dir, records, listener, address, .. } = ground;
@@ -297,13 +297,19 @@ impl Recovered {
             statistics,
             launch_times,
         };
-        let running = agent.run(Inbox { links, containers: events }, heartbeat, shutdown);
+        // On a worker of its own runtime: what a connection or a container has for the loop, and the loop for them, is
+        // then handed on without another thread's having to wake up.
+        let mut running =
+            tokio::spawn(agent.run(Inbox { links, containers: events }, heartbeat, shutdown));
         mezzo_fault_points::hit!("agent.start.serving");
         tracing::info!(%address, master = flags.master, "serving");
         ready(address);
         // Whatever ends first decides; nothing is polled again afterwards.
         let outcome = tokio::select! {
-            outcome = running => outcome.map_err(AgentError::from),
+            outcome = &mut running => match outcome {
+                Ok(outcome) => outcome.map_err(AgentError::from),
+                Err(error) => Err(AgentError::Loop(Box::new(error))),
+            },
             never = mezzo_http_server::serve(listener, router, limits, gate, budget) => match never {},
         };
         linking.abort();
