@@ -22,7 +22,7 @@ const PAGE: &str = "docs/benchmarks.md";
 pub fn run(names: &[String], quick: bool, json: Option<&Path>) -> Result<()> {
     host::prepare_to_bench()?;
     // The whole workspace, as the tests build it: what was compiled for one serves the other.
-    let arguments = ["build", "--workspace", "--bins"];
+    let arguments = ["build", "--workspace", "--all-targets"];
     cargo::run(cargo::command(arguments))?;
 
     let program = cargo::binaries()?.join("mezzo-benches");

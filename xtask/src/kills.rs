@@ -11,8 +11,9 @@ use crate::{cargo, host};
 /// When building fails, or a promise was broken.
 pub fn run(seed: Option<u64>, kills: u32, verbose: bool, keep: Option<&Path>) -> Result<()> {
     host::prepare_to_test()?;
-    // The whole workspace: only so do the daemons get their fault points.
-    cargo::run(cargo::command(["build", "--workspace"]))?;
+    // The whole workspace: only so do the daemons get their fault points. As `cargo xtask test` builds it,
+    // which leaves nothing to do here.
+    cargo::run(cargo::command(["build", "--workspace", "--all-targets"]))?;
     let mut harness = Command::new(cargo::binaries()?.join("mezzo-kills"));
     harness.args(["--kills", &kills.to_string()]);
     if let Some(seed) = seed {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{cargo, host, verify};
+use crate::{cargo, host, kills, verify};
 
 /// # Errors
 /// When a step fails.
@@ -21,6 +21,12 @@ pub fn run() -> Result<()> {
         // All test programs run even if one fails: one round says everything.
         let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
         steps.run("tests", || cargo::run(cargo::command(arguments)));
+        // A schedule that is always the same, and one that never was before. Apart, as it needs the build with
+        // fault points, and the test of the package has put others in its place.
+        steps.run("kills", || {
+            kills::run(Some(1), 60, false, None)?;
+            kills::run(None, 40, false, None)
+        });
         // Apart, so that nothing else is ever built with the mistakes in it.
         let feature = ["--features", "mezzo-tests-sim/deliberate-bugs"];
         let arguments = ["test", "--workspace", "--locked", "--test", "deliberate_bugs"];

@@ -23,10 +23,11 @@ fn launcher() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            // Cargo tells its tests where it is; it does not build other packages' programs for them.
+            // Cargo tells its tests where it is; it does not build other packages' programs for them. With the
+            // whole workspace's features, as those who test the launcher itself have it.
             if let Some(cargo) = std::env::var_os("CARGO") {
                 let built = Command::new(cargo)
-                    .args(["build", "--quiet", "--package", "mezzo-agent-launcher"])
+                    .args(["build", "--quiet", "--workspace", "--bin", "mezzo-launcher"])
                     .status()
                     .expect("cargo runs");
                 assert!(built.success(), "mezzo-launcher could not be built");

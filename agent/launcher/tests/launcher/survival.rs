@@ -71,7 +71,10 @@ fn a_command_outlives_a_launcher_that_dies_before_it_hears_of_the_start() {
         let (mut reader, writer) = std::io::pipe().expect("pipe");
         match fixture.container(id, argv).try_launch_to(writer.as_fd()) {
             Err(ClientError::Disconnected) => {}
-            other => panic!("the launcher should have died: {other:?}"),
+            other => {
+                let log = std::fs::read_to_string(fixture.path("launcher.log"));
+                panic!("{id}: the launcher should have died: {other:?}; {log:?}");
+            }
         }
         drop(writer);
         // The end of the output is the end of the command; its first process records it right after.
