@@ -55,7 +55,8 @@ pub(crate) fn register(
     });
 }
 
-/// The store's: how long its syncs take, what waits in memory for the disk, whether new promises are refused.
+/// The store's: how long its syncs take, what waits in memory for the disk, whether new promises are refused,
+/// whether the disk is slow.
 pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
     let syncs = metrics.timer("slave/store_sync_ms");
     store.observe_syncs(move |duration| syncs.observe(duration));
@@ -67,6 +68,8 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
         readings.gauge("slave/store_held", counts.held as f64);
         let refusing = store.check_room().is_err();
         readings.gauge("slave/store_refusing", f64::from(u8::from(refusing)));
+        let slow = store.slowness().is_some();
+        readings.gauge("slave/store_slow", f64::from(u8::from(slow)));
     });
 }
 

@@ -8,20 +8,20 @@ use mezzo_tests::{Cluster, Disk, Options};
 use crate::framework::{Probe, task};
 
 /// Size of the small disks, in MiB: an eighth of it is left alone by new launches.
-const SMALL: u64 = 96;
+pub(crate) const SMALL: u64 = 96;
 
 /// A task that runs until `go` exists below the cluster's directory.
-fn until_told(cluster: &Cluster) -> String {
+pub(crate) fn until_told(cluster: &Cluster) -> String {
     let go = cluster.directory().join("go");
     format!("while [ ! -e {} ]; do sleep 0.05; done; exit 5", go.display())
 }
 
-fn tell(cluster: &Cluster) {
+pub(crate) fn tell(cluster: &Cluster) {
     std::fs::write(cluster.directory().join("go"), "").expect("writes");
 }
 
 /// What a task that was told ends with.
-async fn ends_well(probe: &mut Probe, id: &str) {
+pub(crate) async fn ends_well(probe: &mut Probe, id: &str) {
     let status = probe.ending(id).await;
     assert_eq!(status.termination.and_then(|t| t.exit_code), Some(5), "{status:?}");
 }

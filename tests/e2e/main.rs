@@ -9,6 +9,7 @@ mod http;
 mod partition;
 mod pymesos;
 mod sandbox;
+mod slow_disks;
 mod survival;
 mod tasks;
 mod upgrade;

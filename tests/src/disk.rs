@@ -29,6 +29,11 @@ impl Disk {
         Ok(disk)
     }
 
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mounted
+    }
+
     fn image(&self) -> PathBuf {
         self.image.path().join("image")
     }

@@ -5,7 +5,9 @@ mod disk;
 pub mod fuzz;
 mod leftovers;
 mod strike;
+mod throttle;
 
 pub use cluster::{Cluster, Options, binary, http_get};
 pub use disk::Disk;
 pub use strike::{Daemon, Init, Programs};
+pub use throttle::{Speed, Throttle};

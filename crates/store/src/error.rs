@@ -31,7 +31,7 @@ pub enum OpenError {
     Locked { dir: PathBuf, holder: String },
 
     #[error(
-        "store directory {dir} may not be written by this user; correct its owner and mode (drwx for this user)"
+        "store directory {dir} may not be written by this user; correct its owner and mode (drwx for this user), or take its write protection off (chattr -i)"
     )]
     Denied { dir: PathBuf },
 
@@ -100,7 +100,7 @@ pub enum OpenError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     #[error(
-        "the file system of store {dir} is full and too much waits in memory for it; free some space there and start this process again"
+        "the file system of store {dir} is full, or its disk too slow, and too much waits in memory for it; free some space there or mend the disk, and start this process again"
     )]
     TooMuchHeld { dir: PathBuf },
 

@@ -22,6 +22,7 @@ use crate::batch::{Batch, Change};
 use crate::error::WriteError;
 use crate::held::{Held, Notice};
 use crate::layout::{SYNCED_KEY, synced_value};
+use crate::pace::{Pace, Slowness};
 use crate::place::Place;
 use crate::room::{Keeper, Shortage};
 use crate::view;
@@ -32,10 +33,6 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 /// While a sync takes longer than this, writers hand their batches to the thread: the kernel may make
 /// whoever appends to the file wait as long as the sync does.
 const SYNC_PATIENCE: Duration = Duration::from_millis(50);
-
-/// A sync that takes this long is worth a warning, and this often at most.
-const SLOW_SYNC: Duration = Duration::from_secs(1);
-const SLOW_WARNINGS: Duration = Duration::from_secs(60);
 
 /// How often a full disk is tried again. RocksDB itself looks every five seconds.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -82,13 +79,11 @@ struct State {
     draining: bool,
     /// Since when there is no space, if so.
     full_since: Option<Instant>,
-    /// When the oldest sync that is under way began.
-    syncing_since: Option<Instant>,
+    pace: Pace,
     /// The last write that is on the disk, and whether the log says so already.
     synced_sequence: u64,
     marked_sequence: u64,
     looked: Option<Instant>,
-    warned_of_slowness: Option<Instant>,
     /// The failure that ended writing, if there was one.
     failure: Option<WriteError>,
     stopping: bool,
@@ -100,7 +95,7 @@ impl State {
         self.draining
             || self.full_since.is_some()
             || !self.held.is_empty()
-            || self.syncing_since.is_some_and(|since| since.elapsed() > SYNC_PATIENCE)
+            || self.pace.waiting(Instant::now()).is_some_and(|waiting| waiting > SYNC_PATIENCE)
     }
 }
 
@@ -133,6 +128,21 @@ impl Group {
     pub fn check_room(&self) -> Result<(), Shortage> {
         let full = self.state().full_since.is_some();
         self.keeper.check(full)
+    }
+
+    /// The disk is slow, if it is. Logged now and then, by whoever notices it.
+    pub fn slowness(&self) -> Option<Slowness> {
+        self.note_slowness(&mut self.state())
+    }
+
+    fn note_slowness(&self, state: &mut State) -> Option<Slowness> {
+        let now = Instant::now();
+        let (sync, under_way) = state.pace.slowness(now)?;
+        let slow = Slowness { dir: self.dir.clone(), sync, under_way };
+        if state.pace.is_news(now) {
+            tracing::warn!("{slow}");
+        }
+        Some(slow)
     }
 
     pub fn failure(&self) -> Option<WriteError> {
@@ -185,6 +195,7 @@ impl Group {
     ) -> Result<Option<Notice>, WriteError> {
         match state.held.push(batch, notice) {
             Ok(()) => {
+                self.note_slowness(&mut state);
                 drop(state);
                 self.wake.notify_one();
                 Ok(None)
@@ -306,7 +317,7 @@ impl Group {
             Some(first) => Err(self.refusing(first)),
             None => {
                 let began = Instant::now();
-                state.syncing_since.get_or_insert(began);
+                state.pace.begin(began);
                 let looks = state.looked.is_none_or(|at| at.elapsed() >= LOOK_INTERVAL);
                 if looks {
                     state.looked = Some(began);
@@ -314,8 +325,7 @@ impl Group {
                 drop(state);
                 let outcome = self.sync(looks);
                 state = self.state();
-                state.syncing_since = None;
-                self.took(&mut state, began.elapsed());
+                self.took(&mut state, began);
                 match outcome {
                     Ok(Some(sequence)) => {
                         state.synced_sequence = state.synced_sequence.max(sequence);
@@ -359,16 +369,14 @@ impl Group {
         Ok(Some(sequence))
     }
 
-    fn took(&self, state: &mut State, duration: Duration) {
+    fn took(&self, state: &mut State, began: Instant) {
         if let Some(observer) = self.observer.get() {
-            observer(duration);
+            observer(began.elapsed());
         }
-        let told = state.warned_of_slowness.is_some_and(|at| at.elapsed() < SLOW_WARNINGS);
-        if duration >= SLOW_SYNC && !told {
-            state.warned_of_slowness = Some(Instant::now());
-            tracing::warn!(store = %self.dir.display(), sync_ms = duration.as_millis() as u64,
-                "the disk of the store is slow: answers wait for it");
+        if state.pace.end(began, Instant::now()) {
+            tracing::info!(store = %self.dir.display(), "the disk of the store is not slow any more");
         }
+        self.note_slowness(state);
     }
 
     /// The sync thread: rounds until [`Group::stop`], with everything synced at the end.

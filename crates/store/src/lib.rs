@@ -23,8 +23,8 @@
 //!
 //! Map: `batch` (what to write), `layout` (what is expected in the directory), `open` (finding out what
 //! is there), `tuning` (RocksDB's options), `store` (the handle), `group` (the shared sync), `ticket`
-//! (waiting for it), `held` (writes that wait for the disk), `room` (headroom and reserve), `place`
-//! (is it still the same directory), `view` (reading), `wal` (the log without RocksDB), `salvage` (what is
+//! (waiting for it), `held` (writes that wait for the disk), `room` (headroom and reserve), `pace` (is the disk
+//! slow), `place` (is it still the same directory), `view` (reading), `wal` (the log without RocksDB), `salvage` (what is
 //! left of a damaged store), `report` (saying so), `error`.
 
 mod batch;
@@ -33,6 +33,7 @@ mod group;
 mod held;
 mod layout;
 mod open;
+mod pace;
 mod place;
 mod report;
 mod room;
@@ -50,6 +51,7 @@ pub use batch::Batch;
 pub use error::{EngineError, OpenError, ReadError, WriteError};
 pub use group::{Counts, FLUSH_INTERVAL};
 pub use layout::Layout;
+pub use pace::Slowness;
 pub use report::RepairReport;
 pub use room::Shortage;
 pub use salvage::{Records, Salvage, SalvageError};

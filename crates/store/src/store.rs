@@ -14,6 +14,7 @@ use crate::group::{Counts, Group};
 use crate::held::Notice;
 use crate::layout::{Layout, OWNER_KEY};
 use crate::open;
+use crate::pace::Slowness;
 use crate::room::Shortage;
 use crate::ticket::{self, Ticket};
 use crate::view::{self, Scan, Snapshot};
@@ -162,6 +163,12 @@ impl Store {
     /// call. What was promised before is written regardless.
     pub fn check_room(&self) -> Result<(), Shortage> {
         self.group().check_room()
+    }
+
+    /// Whether the disk is slow now: a sync has taken a second or more, and none was quicker since. Nothing is refused
+    /// for it, as everything is still written.
+    pub fn slowness(&self) -> Option<Slowness> {
+        self.group().slowness()
     }
 
     /// The failure after which the store takes no more writes, if there was one.

@@ -64,12 +64,13 @@ async fn dispatch(context: Context, request: Request) -> Response {
     }
 }
 
-/// Alive, and why nothing new is taken if so. A restart would not help, so the code is 200 all the same.
+/// Alive, and a sentence each if nothing new is taken and if the disk is slow. A restart would not help, so the code is
+/// 200 all the same.
 fn health(context: &Context) -> Response {
-    match context.store.check_room() {
-        Ok(()) => StatusCode::OK.into_response(),
-        Err(shortage) => (StatusCode::OK, format!("{shortage}\n")).into_response(),
-    }
+    let shortage = context.store.check_room().err().map(|shortage| format!("{shortage}\n"));
+    let slowness = context.store.slowness().map(|slowness| format!("{slowness}\n"));
+    let body = Vec::from_iter(shortage.into_iter().chain(slowness)).concat();
+    (StatusCode::OK, body).into_response()
 }
 
 fn under(path: &str, prefix: &str) -> bool {
