@@ -6,6 +6,7 @@ mod life;
 mod links;
 mod property;
 mod recovery;
+mod room;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

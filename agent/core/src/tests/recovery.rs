@@ -59,6 +59,52 @@ fn a_launch_that_was_cut_short_is_told_apart_from_one_that_worked() {
     check(aware, None, "persist t ENDED [STARTING DROPPED]\ndestroy after 1");
 }
 
+/// What a repair could not save is found again by the task that names it.
+#[test]
+fn a_container_whose_record_is_lost_is_found_by_its_task() {
+    let lost = |before: fn(&mut World, &str) -> ContainerId| {
+        move |world: &mut World| {
+            let container = before(world, "t");
+            world.records.containers.clear();
+            container
+        }
+    };
+    check(lost(World::running), Some(alive()), "persist container with pid 42");
+    let failed = "persist t ENDED [STARTING RUNNING FAILED]\ndestroy after 1";
+    check(lost(World::running), Some(ended(7 << 8)), failed);
+    check(lost(World::running), None, failed);
+    check(
+        lost(World::launched),
+        Some(alive()),
+        "persist container with pid 42, t RUNNING [STARTING RUNNING]",
+    );
+    let dropped = "persist t ENDED [STARTING LOST]\ndestroy after 1";
+    check(lost(World::launched), None, dropped);
+
+    // It is the task's container as ever: its end ends the task, and then nothing is left of either.
+    let mut world = World::registered();
+    let container = lost(World::running)(&mut world);
+    world.restart(config(), &[(&container, alive())]);
+    world.register(LINK, TERM);
+    world.exited(&container, 7 << 8);
+    world.destroyed(&container);
+    for told in ["TASK_STARTING", "TASK_RUNNING", "TASK_FAILED"] {
+        assert_eq!(world.acknowledge("t").as_deref(), Some(told));
+    }
+    assert!(world.records.tasks.is_empty() && world.records.containers.is_empty());
+}
+
+/// The other way round: a container that no task names any more is ended.
+#[test]
+fn a_container_whose_task_is_lost_is_ended() {
+    let task_lost = |world: &mut World| {
+        let container = world.running("t");
+        world.records.tasks.clear();
+        container
+    };
+    check(task_lost, Some(alive()), "destroy after 0");
+}
+
 #[test]
 fn a_kill_under_way_goes_on() {
     let killing = |world: &mut World| {

@@ -27,6 +27,11 @@ impl Master {
         let Some(info) = register.agent_info.clone() else {
             return self.refuse_link(link, "Register lacks agent_info", false);
         };
+        // First of all: terms of another cluster say nothing.
+        let known = info.id.as_ref().map(AgentId::from);
+        if let Some(message) = self.may_not_join(known.as_ref()) {
+            return self.refuse_link(link, &message, false);
+        }
         if register.highest_term > self.term && !is_on(Bug::MasterAdmitsLaterTerms) {
             let message = format!(
                 "the agent has seen term {} but this master leads in term {}: it is not the \
@@ -42,10 +47,6 @@ impl Master {
                 return self.refuse_link(link, &message, false);
             }
         };
-        let known = info.id.as_ref().map(AgentId::from);
-        if let Some(message) = self.may_not_join(known.as_ref()) {
-            return self.refuse_link(link, &message, false);
-        }
         if let Some(id) = &known
             && self.gone.contains_key(id)
         {

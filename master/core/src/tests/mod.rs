@@ -8,4 +8,5 @@ mod cluster;
 mod departure;
 mod promises;
 mod random;
+mod room;
 mod updates;
