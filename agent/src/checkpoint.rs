@@ -60,9 +60,10 @@ pub(crate) fn layout() -> Layout {
     Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS])
 }
 
-/// Whether an agent ran tasks here before.
+/// Whether an agent ran tasks here before. Sandboxes may have a disk of their own, whose root holds a directory of `mkfs`.
 fn holds_sandboxes(work_dir: &Path) -> bool {
-    work_dir.join("slaves").read_dir().is_ok_and(|mut entries| entries.next().is_some())
+    let entries = work_dir.join("slaves").read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name()).any(|name| name != "lost+found")
 }
 
 /// The store of an agent's records.
@@ -213,6 +214,17 @@ mod tests {
         assert_eq!(found.tasks, [task]);
         assert_eq!(found.containers, [container]);
         assert_eq!(found.unreadable, 0);
+    }
+
+    #[test]
+    fn sandboxes_without_records_are_an_earlier_agents() {
+        let work = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(work.path().join("slaves/lost+found")).unwrap();
+        drop(Records::open(work.path()).unwrap());
+        std::fs::remove_dir_all(store_path(work.path())).unwrap();
+        std::fs::create_dir(work.path().join("slaves/S0")).unwrap();
+        let error = Records::open(work.path()).unwrap_err();
+        assert!(matches!(error, CheckpointError::Missing { .. }), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod disks;
 mod framework;
 mod garbage;
 mod http;
+mod ill_disks;
 mod partition;
 mod pymesos;
 mod sandbox;

@@ -20,7 +20,7 @@ fn options(agent_flags: &[&str]) -> Options {
 const GREEDY: [&str; 4] = ["--gc-delay", "1ms", "--disk-watch-interval", "100ms"];
 
 /// Sandboxes of a task, of all agent ids.
-fn sandboxes(cluster: &Cluster, task: &str) -> Vec<PathBuf> {
+pub(crate) fn sandboxes(cluster: &Cluster, task: &str) -> Vec<PathBuf> {
     let below = |path: PathBuf| {
         std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path())
     };

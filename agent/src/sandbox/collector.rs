@@ -26,8 +26,11 @@ use crate::clock::Clock;
 
 /// Trees that are removed at the same time: a huge one does not keep the others waiting, and the disk is the tasks'.
 const REMOVALS_AT_ONCE: usize = 2;
-/// Where sandboxes go to be removed, in the work directory.
+/// Where sandboxes are, in the work directory. They may have a disk of their own there.
+const SANDBOXES: &str = "slaves";
+/// Where sandboxes go to be removed: in the work directory, or among the sandboxes if they have a disk of their own.
 const REMOVING: &str = "removing";
+const REMOVING_OF_OWN: &str = ".removing";
 
 /// What the collector has done and has to do, for `gc/…` metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub(crate) struct Removals {
 #[derive(Debug)]
 pub(super) struct Collector {
     work_dir: PathBuf,
+    /// On the same disk as the sandboxes, so that they go there in one step.
+    removing_dir: PathBuf,
     clock: Clock,
     retention: Retention,
     interval: Duration,
@@ -60,6 +65,9 @@ struct State {
     /// Containers that have not ended, with their sandboxes if those are known.
     living: BTreeMap<ContainerId, Option<SandboxOf>>,
     ended: Collection<SandboxOf>,
+    /// Could not be put away. Tried again after the next look at the disk, not at once: what is in the way seldom goes
+    /// sooner.
+    refused: Vec<SandboxOf>,
     /// In `removing/`, and could not be removed entirely. Tried again at each look at the disk.
     stuck: BTreeSet<String>,
     next: u64,
@@ -67,8 +75,13 @@ struct State {
 
 impl Collector {
     pub(super) fn new(work_dir: &Path, retention: Retention, interval: Duration) -> Arc<Collector> {
+        let removing_dir = removing_dir(work_dir);
+        // On a full disk it could not be made any more, and nothing could be removed. If it cannot be made now, it is
+        // when it is needed, and that says why not.
+        let _ = make_private(&removing_dir);
         Arc::new(Collector {
             work_dir: work_dir.to_owned(),
+            removing_dir,
             clock: Clock::start(),
             retention,
             interval,
@@ -133,7 +146,7 @@ impl Collector {
                 state.ended.add(self.clock.now(), sandbox, modified_unix_ns);
             }
         }
-        let left = fs::read_dir(self.work_dir.join(REMOVING)).into_iter().flatten().flatten();
+        let left = fs::read_dir(&self.removing_dir).into_iter().flatten().flatten();
         let left = left.filter_map(|entry| entry.file_name().into_string().ok());
         self.state().stuck.extend(left);
         tracing::debug!(found, "looked for sandboxes of ended runs");
@@ -146,7 +159,7 @@ impl Collector {
 
     pub(super) fn removals(&self) -> Removals {
         let state = self.state();
-        let waiting = state.ended.len() + state.stuck.len();
+        let waiting = state.ended.len() + state.refused.len() + state.stuck.len();
         Removals {
             pending: waiting as u64 + self.removing.load(Ordering::Relaxed),
             succeeded: self.succeeded.load(Ordering::Relaxed),
@@ -156,7 +169,7 @@ impl Collector {
 
     /// What the formula gives for the disk as it is now.
     pub(super) fn allowed_age(&self) -> Duration {
-        self.retention.allowed_age(disk_usage(&self.work_dir))
+        self.retention.allowed_age(disk_usage(&disk_of_sandboxes(&self.work_dir)))
     }
 
     /// Collects for ever. While nothing waits, nothing wakes it.
@@ -167,13 +180,15 @@ impl Collector {
             if self.clock.now().since(measured.mono_ns) >= self.interval {
                 allowed = self.allowed_age();
                 measured = self.clock.now();
+                self.retry_refused();
                 self.retry_stuck();
             }
             self.remove_older(allowed);
             let next = {
                 let state = self.state();
                 let due = state.ended.poll_timeout(allowed);
-                let waiting = due.is_some() || !state.stuck.is_empty();
+                let left = !state.refused.is_empty() || !state.stuck.is_empty();
+                let waiting = due.is_some() || left;
                 let look = waiting.then(|| measured.plus(self.interval));
                 // With all turns taken, the one that ends tells.
                 let due = due.filter(|_| self.turns.available_permits() > 0);
@@ -217,16 +232,24 @@ impl Collector {
                         tracing::warn!(
                             container = %sandbox.container,
                             %error,
-                            "a sandbox could not be removed; it is tried again when it is as old again"
+                            "a sandbox could not be removed; it is tried again later"
                         );
-                        let now = this.clock.now();
-                        this.state().ended.add(now, sandbox, now.unix_ns);
+                        this.state().refused.push(sandbox);
                     }
                 }
                 this.removing.fetch_sub(1, Ordering::Relaxed);
                 drop(turn);
                 this.changed.notify_one();
             });
+        }
+    }
+
+    /// They age anew, unless the disk is so full that no age is allowed.
+    fn retry_refused(&self) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        for sandbox in std::mem::take(&mut state.refused) {
+            state.ended.add(now, sandbox, now.unix_ns);
         }
     }
 
@@ -246,7 +269,7 @@ impl Collector {
 
     /// Removes what was put away. Blocks for as long as it takes.
     fn remove(&self, name: String, again: bool) {
-        match remove_tree(&self.work_dir.join(REMOVING), &name, &self.stop) {
+        match remove_tree(&self.removing_dir, &name, &self.stop) {
             Ok(()) => {
                 self.succeeded.fetch_add(1, Ordering::Relaxed);
             }
@@ -265,12 +288,11 @@ impl Collector {
         }
     }
 
-    /// Moves a sandbox to `removing/`, with the directories above that are empty then. Whether it was there.
+    /// Moves a sandbox to where it is removed, with the directories above that are empty then. Whether it was there.
     fn put_away(&self, sandbox: &SandboxOf, name: &str) -> io::Result<bool> {
         let path = sandbox_path(&self.work_dir, sandbox).map_err(io::Error::other)?;
-        let removing = self.work_dir.join(REMOVING);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&removing)?;
-        let to = removing.join(name);
+        make_private(&self.removing_dir)?;
+        let to = self.removing_dir.join(name);
         let _guard = self.layout.write().unwrap_or_else(PoisonError::into_inner);
         let moved = match fs::rename(&path, &to) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -294,7 +316,7 @@ impl Collector {
             fs::remove_file(&latest)?;
         }
         // `runs`, the executor, `executors`, the framework, `frameworks`, the agent: whatever is empty.
-        for directory in runs.ancestors().take_while(|path| !path.ends_with("slaves")) {
+        for directory in runs.ancestors().take_while(|path| !path.ends_with(SANDBOXES)) {
             if fs::remove_dir(directory).is_err() {
                 break;
             }
@@ -304,6 +326,25 @@ impl Collector {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make_private(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+}
+
+/// A path on the disk that the sandboxes are on, or will be.
+fn disk_of_sandboxes(work_dir: &Path) -> PathBuf {
+    let sandboxes = work_dir.join(SANDBOXES);
+    if sandboxes.is_dir() { sandboxes } else { work_dir.to_owned() }
+}
+
+fn removing_dir(work_dir: &Path) -> PathBuf {
+    let disk = |path: &Path| fs::metadata(path).ok().map(|facts| facts.dev());
+    let sandboxes = disk_of_sandboxes(work_dir);
+    match disk(&sandboxes) == disk(work_dir) {
+        true => work_dir.join(REMOVING),
+        false => sandboxes.join(REMOVING_OF_OWN),
     }
 }
 
@@ -329,7 +370,7 @@ fn note_ending(path: &Path) -> io::Result<()> {
 
 /// Every run's directory, of whatever agent id, with its modification time.
 fn sandboxes(work_dir: &Path) -> impl Iterator<Item = (SandboxOf, i64)> {
-    below(work_dir.join("slaves")).flat_map(|(agent, path)| {
+    below(work_dir.join(SANDBOXES)).flat_map(|(agent, path)| {
         below(path.join("frameworks")).flat_map(move |(framework, path)| {
             let agent = agent.clone();
             below(path.join("executors")).flat_map(move |(executor, path)| {
@@ -410,6 +451,26 @@ mod tests {
             waited.await.unwrap_or_else(|_| panic!("waited for {what}: {:?}", self.collector));
             collecting.abort();
         }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_put_away_is_tried_again_at_the_next_look_only() {
+        let mut fixture = Fixture::new(AT_ONCE);
+        let of = of("a", "e", "c");
+        let path = fixture.create(&of);
+        let removing = fixture.work.path().join(REMOVING);
+        fs::remove_dir(&removing).expect("it was made at the start");
+        fs::write(&removing, "in the way").expect("writes");
+        fixture.restart(AT_ONCE);
+        fixture.collector.begin(&of.container, Some(of.clone()));
+        fixture.collector.ended(&of.container);
+        let began = std::time::Instant::now();
+        let failed = |fixture: &Fixture| fixture.collector.removals().failed >= 3;
+        fixture.collect_until("three attempts", failed).await;
+        assert!(began.elapsed() >= fixture.collector.interval * 2, "no attempt follows at once");
+        assert!(path.exists() && fixture.collector.removals().pending == 1);
+        fs::remove_file(&removing).expect("removes");
+        fixture.collect_until("the sandbox to go", |_| !path.exists()).await;
     }
 
     #[tokio::test]
