@@ -19,17 +19,29 @@ pub(crate) struct Connection {
     socket: OwnedFd,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
+    has_asked: bool,
 }
 
 impl Connection {
     pub fn new(socket: OwnedFd) -> Connection {
-        Connection { socket, waiting: VecDeque::new(), waiting_bytes: 0 }
+        Connection { socket, waiting: VecDeque::new(), waiting_bytes: 0, has_asked: false }
     }
 
     /// A connection of another image of the launcher, with what waited there.
     pub fn restore(socket: OwnedFd, waiting: Vec<Vec<u8>>) -> Connection {
         let waiting_bytes = waiting.iter().map(Vec::len).sum();
-        Connection { socket, waiting: waiting.into(), waiting_bytes }
+        // It is not known what it asked there; an agent did.
+        Connection { socket, waiting: waiting.into(), waiting_bytes, has_asked: true }
+    }
+
+    /// A request has come.
+    pub fn asked(&mut self) {
+        self.has_asked = true;
+    }
+
+    /// Whether any request has come.
+    pub fn has_asked(&self) -> bool {
+        self.has_asked
     }
 
     /// The packets that wait, oldest first.

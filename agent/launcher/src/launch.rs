@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use mezzo_agent_sys::Namespaces;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
 
 use crate::protocol::INIT_NAME;
 use crate::wire::{FIXED_DESCRIPTORS, LaunchCall, MAX_CGROUPS};
@@ -149,6 +150,11 @@ impl Plan {
         if mode.map(|flags| flags & OFlag::O_ACCMODE) != Ok(OFlag::O_RDWR) {
             return Err("the exit file must be open for reading and writing".to_owned());
         }
+        // It is read when the container ends, when nothing may hang.
+        let kind = fstat(&exit_file).map(|status| SFlag::from_bits_retain(status.st_mode));
+        if kind.map(|mode| mode & SFlag::S_IFMT) != Ok(SFlag::S_IFREG) {
+            return Err("the exit file must be a regular file".to_owned());
+        }
         let mut arguments = vec![INIT_NAME.to_owned(), text("the program", call.program)?];
         for argument in call.arguments {
             arguments.push(text("an argument", argument)?);
@@ -250,5 +256,10 @@ mod tests {
         wrong.push(null.into());
         let error = Plan::new(call(), wrong).expect_err("write only");
         assert!(error.contains("reading and writing"), "{error}");
+        let mut wrong = descriptors(4);
+        let null = File::options().read(true).write(true).open("/dev/null").expect("/dev/null");
+        wrong.push(null.into());
+        let error = Plan::new(call(), wrong).expect_err("a device");
+        assert!(error.contains("regular file"), "{error}");
     }
 }

@@ -29,6 +29,7 @@
 mod channel;
 mod child;
 mod client;
+mod complaints;
 mod connection;
 mod container;
 mod daemon;

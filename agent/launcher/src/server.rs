@@ -1,6 +1,7 @@
 //! The daemon: one thread, one epoll loop over the socket, its connections, SIGCHLD and the status
 //! pipes of containers that are being launched.
 
+mod accept;
 mod upgrade;
 
 use std::collections::BTreeMap;
@@ -9,18 +10,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use mezzo_agent_sys::{Keep, Namespaces, fork, reap, start_time};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{Pid, geteuid, pipe2, read};
+use nix::unistd::{Pid, pipe2, read};
 
 use crate::channel::{PACKET_BUFFER, ReceiveError, inline_packet, receive_message};
 use crate::child::{self, Surroundings};
+use crate::complaints::Complaints;
 use crate::connection::{Connection, Lost};
 use crate::container::ContainerState;
 use crate::failure::{Report, parse_report};
@@ -35,17 +37,18 @@ use crate::wire::{
 
 pub(crate) use upgrade::go_back;
 
-/// Connections at a time: one agent, one that replaces it, and somebody who looks.
-const MAX_CONNECTIONS: usize = 16;
-
 /// Requests taken from one connection before the others have their turn.
 const REQUESTS_PER_TURN: usize = 16;
 
-/// More requests than a socket's buffer holds.
-const REQUESTS_WAITING: usize = 4096;
-
 /// Containers in one part of a listing; an id has 255 bytes at most, so a part fits a packet.
 const LISTING_PART: usize = 64;
+
+/// Bytes of a refusal's sentence.
+const MAX_REFUSAL: usize = 1024;
+
+/// Descriptors that containers do not get: the launcher's own (about ten), its connections, and a
+/// request with what it carries. Without them a launch could not even be refused in words.
+const RESERVED_FILES: u64 = 96;
 
 /// Events taken from epoll at once.
 const EVENTS_PER_TURN: usize = 64;
@@ -96,6 +99,9 @@ pub(crate) struct Server {
     next_source: u64,
     table: Table,
     buffer: Vec<u8>,
+    complaints: Complaints,
+    /// No descriptor was left for a new connection: none is accepted for a while.
+    pausing: bool,
     ending: bool,
 }
 
@@ -132,6 +138,8 @@ impl Server {
             next_source: FIRST_SOURCE,
             table: Table::default(),
             buffer: vec![0; PACKET_BUFFER],
+            complaints: Complaints::default(),
+            pausing: false,
             ending: false,
         })
     }
@@ -153,11 +161,12 @@ impl Server {
     fn attend(&mut self) -> io::Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS_PER_TURN];
         while !self.ending {
-            let count = match self.watch.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let count = match self.watch.epoll.wait(&mut events, self.accepting_timeout()) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
+            self.accept_again();
             for event in events.iter().take(count) {
                 match event.data() {
                     LISTENER => self.accept(),
@@ -170,35 +179,9 @@ impl Server {
         Ok(())
     }
 
-    fn accept(&mut self) {
-        self.hear_out();
-        loop {
-            let socket = match self.place.listener.accept() {
-                Ok((stream, _)) => OwnedFd::from(stream),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return say(format_args!("cannot accept a connection: {error}")),
-            };
-            mezzo_fault_points::hit!("launcher.accept");
-            let peer = getsockopt(&socket, PeerCredentials).map(|peer| peer.uid());
-            if peer != Ok(geteuid().as_raw()) {
-                say(format_args!("refused a connection of user {peer:?}: not the launcher's own"));
-                continue;
-            }
-            let connections =
-                self.sources.values().filter(|s| matches!(s, Source::Connection(_))).count();
-            if connections >= MAX_CONNECTIONS {
-                say(format_args!("refused a connection: {MAX_CONNECTIONS} are open already"));
-                continue;
-            }
-            let token = self.next_token();
-            let interest = EpollEvent::new(EpollFlags::EPOLLIN, token);
-            match self.watch.epoll.add(&socket, interest) {
-                Ok(()) => {
-                    self.sources.insert(token, Source::Connection(Connection::new(socket)));
-                }
-                Err(errno) => say(format_args!("cannot watch a connection: {errno}")),
-            }
-        }
+    /// A line about somebody who connects.
+    fn complain(&mut self, message: std::fmt::Arguments<'_>) {
+        self.complaints.complain(Instant::now(), message);
     }
 
     fn next_token(&mut self) -> u64 {
@@ -295,26 +278,17 @@ impl Server {
                 }
                 Err(error) => {
                     // What follows on this connection cannot be trusted either.
-                    say(format_args!("closed a connection: cannot {}", Chain(&error)));
+                    self.complain(format_args!("closed a connection: cannot {}", Chain(&error)));
                     return self.close(token);
                 }
             };
+            if let Some(Source::Connection(connection)) = self.sources.get_mut(&token) {
+                connection.asked();
+            }
             mezzo_fault_points::hit!("launcher.request.received");
             let sequence = request.sequence;
             let answer = self.handle(token, request, descriptors);
             self.reply(token, sequence, answer);
-        }
-    }
-
-    /// Whoever connects now may be an agent that asks what became of the one before it: what that one
-    /// asked for last, and may still wait to be read, comes first.
-    fn hear_out(&mut self) {
-        let connection = |(token, source): (&u64, &Source)| {
-            matches!(source, Source::Connection(_)).then_some(*token)
-        };
-        let tokens: Vec<u64> = self.sources.iter().filter_map(connection).collect();
-        for token in tokens {
-            self.read_requests(token, REQUESTS_WAITING);
         }
     }
 
@@ -370,6 +344,17 @@ impl Server {
         if let Err(refusal) = self.table.check_new(&plan.container) {
             return refusal.into();
         }
+        // Each holds its exit file, and until its command runs, a pipe.
+        let (_, files) = self.surroundings.open_files;
+        let held = self.table.live() + self.launching.len();
+        if held as u64 + RESERVED_FILES >= files {
+            let live = self.table.live();
+            let message = format!(
+                "{live} containers run, and the launcher may have no more than {files} files open; \
+                 raise the limit of open files (LimitNOFILE) and start it anew"
+            );
+            return Answer::from((RefusalCode::Full, message));
+        }
         let (reader, writer) = match pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK) {
             Ok(ends) => ends,
             Err(errno) => return failed(errno, "make a pipe".to_owned()),
@@ -415,6 +400,7 @@ impl Server {
             Answer::Done { pid } => self.send(token, Body::Done(Done { sequence, pid })),
             Answer::Refused { code, errno, message } => {
                 let code = code.into();
+                let message = shortened(message);
                 self.send(token, Body::Refused(Refused { sequence, code, errno, message }));
             }
             Answer::Hello => {
@@ -466,7 +452,7 @@ impl Server {
     /// Drops a client that is lost, and otherwise watches for room while something waits.
     fn after_send(&mut self, token: u64, sent: Result<(), Lost>) {
         if let Err(Lost(reason)) = sent {
-            say(format_args!("closed a connection: {reason}"));
+            self.complain(format_args!("closed a connection: {reason}"));
             return self.close(token);
         }
         let Some(Source::Connection(connection)) = self.sources.get(&token) else { return };
@@ -494,6 +480,15 @@ impl Server {
             say(format_args!("cannot stop watching a descriptor: {errno}"));
         }
     }
+}
+
+/// A refusal may quote the request, which is larger than a packet may be.
+fn shortened(mut message: String) -> String {
+    if message.len() > MAX_REFUSAL {
+        message.truncate(message.floor_char_boundary(MAX_REFUSAL));
+        message.push_str(" [...]");
+    }
+    message
 }
 
 fn failed(errno: Errno, what: String) -> Answer {

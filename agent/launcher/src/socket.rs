@@ -11,6 +11,7 @@ use nix::fcntl::OFlag;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
 };
+use nix::sys::stat::{Mode, fchmod};
 
 /// Longest path that fits a socket address with its end mark.
 const MAX_PATH: usize = 107;
@@ -27,6 +28,8 @@ pub fn connect_to(path: &Path) -> io::Result<OwnedFd> {
 pub fn listen_at(path: &Path) -> io::Result<UnixListener> {
     let socket = new_socket()?;
     let (address, _directory) = address(path)?;
+    // What is bound gets the socket's own mode: there is no moment at which others could connect.
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(socket.as_raw_fd(), &address)?;
     listen(&socket, Backlog::new(16)?)?;
     let listener = UnixListener::from(socket);
@@ -66,6 +69,8 @@ mod tests {
             connect_to(&path).expect_err("nobody listens");
             let listener = listen_at(&path).expect("listen");
             connect_to(&path).expect("connect");
+            let mode = std::fs::metadata(&path).expect("bound").permissions();
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
             listener.accept().expect("accept");
             listen_at(&path).expect_err("in use");
         }

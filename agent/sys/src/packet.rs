@@ -118,7 +118,9 @@ pub fn receive_packet(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> 
             message = libc::CMSG_NXTHDR(&raw const header, message);
         }
     }
-    let truncated = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
+    let cut = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0;
+    // The buffer has room for some more, since it is whole words and one message.
+    let truncated = cut || descriptors.len() > MAX_DESCRIPTORS;
     Ok(Packet { length, descriptors, truncated })
 }
 

@@ -22,6 +22,7 @@ use prost::Message;
 
 use super::{Answer, FIRST_SOURCE, Place, Server, Source, Surroundings, Watch, failed};
 use crate::channel::PACKET_BUFFER;
+use crate::complaints::Complaints;
 use crate::connection::Connection;
 use crate::container::{Container, ContainerState, container_of, failure_of};
 use crate::daemon::is_spared;
@@ -255,6 +256,8 @@ impl Server {
             next_source: tokens.start,
             table,
             buffer: vec![0; PACKET_BUFFER],
+            complaints: Complaints::default(),
+            pausing: false,
             ending: false,
         };
         for token in FIRST_SOURCE..server.next_source {

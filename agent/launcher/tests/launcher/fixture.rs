@@ -25,7 +25,13 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Fixture {
-        Fixture::with_program(PathBuf::from(env!("CARGO_BIN_EXE_mezzo-launcher")))
+        Fixture::with_program(PathBuf::from(env!("CARGO_BIN_EXE_mezzo-launcher")), None)
+    }
+
+    /// A launcher that may have so many files open.
+    pub fn with_open_files(files: u64) -> Fixture {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_mezzo-launcher"));
+        Fixture::with_program(program, Some((files, files)))
     }
 
     /// A launcher that kills itself when it first comes by a fault point.
@@ -36,10 +42,10 @@ impl Fixture {
         fs::write(&program, script).expect("script");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&program, mode).expect("mode");
-        Fixture::with_program(program)
+        Fixture::with_program(program, None)
     }
 
-    fn with_program(program: PathBuf) -> Fixture {
+    fn with_program(program: PathBuf, open_files: Option<(u64, u64)>) -> Fixture {
         assert!(
             nix::unistd::geteuid().is_root(),
             "this test starts containers in namespaces and cgroups: run it as root"
@@ -50,7 +56,7 @@ impl Fixture {
             socket: directory.path().join("run/launcher.sock"),
             log: Some(directory.path().join("launcher.log")),
             cgroup_procs: Vec::new(),
-            open_files: None,
+            open_files,
         };
         let (client, events, spawned) = connect(&launcher);
         assert!(spawned, "nobody listened before");

@@ -2,13 +2,15 @@
 //!
 //! - `endings`: exits, signals, failed launches, orphans;
 //! - `isolation`: namespaces, ids, descriptors, cgroups, limits;
-//! - `survival`: agent and launcher die, connections misbehave;
+//! - `survival`: agent and launcher die;
+//! - `garbage`: clients that send nonsense, too much, or nothing, and take nothing;
 //! - `upgrade`: other builds take over in place;
 //! - `economy`: many launches, leaks, memory.
 
 mod economy;
 mod endings;
 mod fixture;
+mod garbage;
 mod isolation;
 mod survival;
 mod upgrade;

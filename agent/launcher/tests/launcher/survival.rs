@@ -1,16 +1,14 @@
-//! Agents that go and come, launchers that are killed, clients that talk nonsense.
+//! Agents that go and come, launchers that are killed.
 
 use std::fs::{self, File};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 
 use mezzo_agent_launcher::{
     ClientError, ContainerState, Event, Launcher, LauncherClient, RefusalCode, SpawnError,
     read_exit_file,
 };
-use mezzo_agent_sys::{PidFd, receive_packet, send_packet, start_time};
+use mezzo_agent_sys::{PidFd, start_time};
 use nix::libc::{SIGKILL, SIGTERM};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
 use crate::fixture::{Fixture, PATIENCE, Setup, line, wait_gone};
 
@@ -167,46 +165,6 @@ fn requests_that_make_no_sense_are_refused_in_words() {
     let exit_file = tempfile::tempfile().expect("file");
     let launch = mezzo_agent_launcher::Launch { exit_file: exit_file.as_fd(), ..launch };
     check(client.launch(&launch).map(drop), RefusalCode::Exists, "\"c\" exists");
-}
-
-fn raw_connection(path: &Path) -> OwnedFd {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).expect("socket");
-    connect(fd.as_raw_fd(), &UnixAddr::new(path).expect("address")).expect("connect");
-    fd
-}
-
-#[test]
-fn nonsense_costs_its_sender_the_connection_and_nobody_else_anything() {
-    let fixture = Fixture::new();
-    fixture.shell("c", "sleep 1000").launch();
-    fixture.expect_started("c");
-    let null = File::open("/dev/null").expect("/dev/null");
-    // A linear congruential generator: the same bytes in every run.
-    let mut state = 42_u64;
-    let mut byte = || {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    };
-    for round in 0..200 {
-        let peer = raw_connection(&fixture.launcher.socket);
-        let length = 1 + usize::from(byte());
-        let mut packet: Vec<u8> = (0..length).map(|_| byte()).collect();
-        packet[0] = byte() % 3;
-        let descriptors = vec![null.as_fd(); usize::from(byte()) % 4];
-        send_packet(peer.as_fd(), &packet, &descriptors, true).expect("send");
-        // An answer in words, or the end; not a hang.
-        let mut buffer = [0; 4096];
-        receive_packet(peer.as_fd(), &mut buffer, true)
-            .map(drop)
-            .or_else(|error| match error.kind() {
-                std::io::ErrorKind::ConnectionReset => Ok(()),
-                _ => Err(error),
-            })
-            .unwrap_or_else(|error| panic!("round {round}: {error}"));
-    }
-    assert_eq!(fixture.state("c"), Some(ContainerState::Running));
 }
 
 #[test]
