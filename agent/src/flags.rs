@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mezzo_agent_core::{ReconfigurationPolicy, Retention};
+use mezzo_http_server::PEER_TIMEOUT_MIN;
 use mezzo_proto::v1;
 use mezzo_types::{format_duration, parse_duration};
 
@@ -118,6 +119,11 @@ pub struct Flags {
     #[arg(long, alias = "task_log_files", env = "MEZZO_TASK_LOG_FILES", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(PIECES_MAX)))]
     pub task_log_files: u32,
 
+    /// How long a peer that does not answer, or takes nothing of what it is sent, is believed to be there;
+    /// at least 1secs. Then its connection is closed.
+    #[arg(long, alias = "peer_timeout", env = "MEZZO_PEER_TIMEOUT", default_value = "2mins", value_parser = peer_timeout)]
+    pub peer_timeout: Duration,
+
     /// The `mezzo-launcher` program [default: the one beside this program]
     #[arg(long, env = "MEZZO_LAUNCHER")]
     pub launcher: Option<PathBuf>,
@@ -170,6 +176,7 @@ impl Flags {
             ("disk_watch_interval", Some(format_duration(self.disk_watch_interval))),
             ("task_log_max_size", Some(format!("{}B", self.task_log_max_size))),
             ("task_log_files", Some(self.task_log_files.to_string())),
+            ("peer_timeout", Some(format_duration(self.peer_timeout))),
             ("launcher", self.launcher.as_ref().map(|path| path.display().to_string())),
             ("insecure", Some(self.insecure.to_string())),
         ];
@@ -184,6 +191,16 @@ fn parse_part(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
         _ => Err("not a part of a whole: a number from 0 to 1, such as 0.1".to_owned()),
+    }
+}
+
+fn peer_timeout(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(timeout) if timeout < PEER_TIMEOUT_MIN => {
+            Err(format!("too short: at least {}", format_duration(PEER_TIMEOUT_MIN)))
+        }
+        Ok(timeout) => Ok(timeout),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -237,5 +254,7 @@ mod tests {
         }
         assert_eq!(parse_interval("1mins"), Ok(Duration::from_secs(60)));
         assert!(parse_interval("1ns").is_err() && parse_interval("60").is_err());
+        assert_eq!(peer_timeout("1secs"), Ok(Duration::from_secs(1)));
+        assert!(peer_timeout("999ms").is_err() && peer_timeout("").is_err());
     }
 }

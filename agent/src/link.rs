@@ -23,9 +23,9 @@ const RETRY_LONGEST: Duration = Duration::from_secs(2);
 const GOOD_LINK: Duration = Duration::from_secs(5);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A dead host is noticed within the sum of these two, whatever the master's pings do.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A dead host is noticed within twice this, whatever the master's pings do, or sooner where an operator
+/// wants other peers noticed sooner.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// What the loop hears of the link. The loop may be behind; the link waits.
 #[derive(Debug)]
@@ -69,8 +69,11 @@ pub enum MasterAddressError {
     Malformed(String),
 }
 
-/// Reads `--master`.
-pub(crate) fn endpoint(master: &str) -> Result<Endpoint, MasterAddressError> {
+/// Reads `--master`. Nothing is believed to be there after `peer_timeout` without an answer.
+pub(crate) fn endpoint(
+    master: &str,
+    peer_timeout: Duration,
+) -> Result<Endpoint, MasterAddressError> {
     if master.starts_with("zk://") {
         return Err(MasterAddressError::ZooKeeper(master.to_owned()));
     }
@@ -82,11 +85,12 @@ pub(crate) fn endpoint(master: &str) -> Result<Endpoint, MasterAddressError> {
         return Err(malformed());
     }
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| malformed())?;
+    let keepalive = KEEPALIVE.min(peer_timeout / 2);
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true)
-        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(keepalive)
+        .keep_alive_timeout(keepalive)
         .keep_alive_while_idle(true))
 }
 
@@ -192,15 +196,19 @@ async fn carry(
 mod tests {
     use super::*;
 
+    fn read(master: &str) -> Result<Endpoint, MasterAddressError> {
+        endpoint(master, Duration::from_secs(120))
+    }
+
     #[test]
     fn addresses_are_read() {
-        let uri = |text: &str| endpoint(text).map(|endpoint| endpoint.uri().to_string());
+        let uri = |text: &str| read(text).map(|endpoint| endpoint.uri().to_string());
         assert_eq!(uri("10.0.0.1:5050").unwrap(), "http://10.0.0.1:5050/");
         assert_eq!(uri("http://[::1]:5050/").unwrap(), "http://[::1]:5050/");
         for bad in ["", "host", "host:", ":5050", "host:0", "host:99999", "host/path:5050"] {
-            assert!(matches!(endpoint(bad), Err(MasterAddressError::Malformed(_))), "{bad}");
+            assert!(matches!(read(bad), Err(MasterAddressError::Malformed(_))), "{bad}");
         }
-        assert!(matches!(endpoint("zk://a:2181/mezzo"), Err(MasterAddressError::ZooKeeper(_))));
+        assert!(matches!(read("zk://a:2181/mezzo"), Err(MasterAddressError::ZooKeeper(_))));
     }
 
     /// A master that answers each registration with a ping, then closes the stream.
@@ -237,8 +245,7 @@ mod tests {
         let router = tonic::service::Routes::new(service).prepare().into_axum_router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         let (events, mut inbox) = mpsc::channel(1);
-        let keeping =
-            tokio::spawn(keep(endpoint(&address).unwrap(), events, IdSource::new([1, 2])));
+        let keeping = tokio::spawn(keep(read(&address).unwrap(), events, IdSource::new([1, 2])));
         for expected in 1..=3 {
             let Some(LinkEvent::Up { link, handle }) = inbox.recv().await else {
                 panic!("the link must come up first")
@@ -265,7 +272,7 @@ mod tests {
         let router = tonic::service::Routes::new(service).prepare().into_axum_router();
         tokio::spawn(async move { axum::serve(listener, router).await });
         let (events, mut inbox) = mpsc::channel(1);
-        tokio::spawn(keep(endpoint(&address).unwrap(), events, IdSource::new([1, 2])));
+        tokio::spawn(keep(read(&address).unwrap(), events, IdSource::new([1, 2])));
         let Some(LinkEvent::Up { handle, .. }) = inbox.recv().await else {
             panic!("the link must come up first")
         };

@@ -141,7 +141,8 @@ impl Ground {
             return Err(AgentError::NotLoopback(flags.ip));
         }
         let clock = Clock::start();
-        let master = link::endpoint(&flags.master).map_err(AgentError::Master)?;
+        let master =
+            link::endpoint(&flags.master, flags.peer_timeout).map_err(AgentError::Master)?;
         let work_dir = directory(&flags.work_dir, "work directory", "--work-dir")?;
         let runtime_dir = directory(&flags.runtime_dir, "runtime directory", "--runtime-dir")?;
         let launcher = launcher(flags.launcher.as_deref())?;
@@ -271,7 +272,7 @@ impl Recovered {
         let files = Files::new(view.clone(), &work_dir, locks).map_err(AgentError::Follow)?;
         let store = records.store().clone();
         let connections = connections_beside(raise_open_files(), Share::Half);
-        let limits = Limits::new(connections);
+        let limits = Limits { peer: flags.peer_timeout, ..Limits::new(connections) };
         let gate = Gate::new(connections);
         metrics::register_port(&metrics, gate.clone());
         let budget = Budget::new(MEMORY_BYTES);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mezzo_http_server::PEER_TIMEOUT_MIN;
 use mezzo_master_core::RateLimit;
 
 /// Flags of `mezzo master`.
@@ -46,6 +47,11 @@ pub struct Flags {
     #[arg(long, alias = "max_agent_ping_timeouts", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..1000))]
     pub max_agent_ping_timeouts: u32,
 
+    /// How long a peer that does not answer, or takes nothing of what it is sent, is believed to be there;
+    /// at least 1secs. Then its connection is closed.
+    #[arg(long, alias = "peer_timeout", default_value = "2mins", value_parser = peer_timeout)]
+    pub peer_timeout: Duration,
+
     /// An agent whose connection broke is unreachable after this time, such as 10mins.
     #[arg(long, alias = "agent_reregister_timeout", default_value = "10mins", value_parser = duration)]
     pub agent_reregister_timeout: Duration,
@@ -84,6 +90,15 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn peer_timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < PEER_TIMEOUT_MIN => {
+            Err(format!("it must be at least {} s", PEER_TIMEOUT_MIN.as_secs()))
+        }
+        time => Ok(time),
+    }
+}
+
 fn rate_limit(text: &str) -> Result<RateLimit, String> {
     let malformed = || format!("`{text}` is not N/TIME, such as 1/10mins");
     let (permits, per) = text.split_once('/').ok_or_else(malformed)?;
@@ -114,6 +129,13 @@ mod tests {
         for bad in ["", "1", "/1secs", "x/1secs", "0/1secs", "1/", "1/0secs", "-1/1secs", "1/5"] {
             assert!(rate_limit(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn peers_have_a_second_at_least() {
+        assert_eq!(peer_timeout("1secs"), Ok(Duration::from_secs(1)));
+        assert_eq!(peer_timeout("2mins"), Ok(Duration::from_secs(120)));
+        assert!(peer_timeout("999ms").is_err() && peer_timeout("x").is_err());
     }
 
     #[test]

@@ -110,7 +110,7 @@ pub async fn run(
     let (handle, inbox) = Handle::new();
     let open_files = mezzo_http_server::raise_open_files();
     let connections = mezzo_http_server::connections_beside(open_files, Share::Most);
-    let limits = Limits::new(connections);
+    let limits = Limits { peer: flags.peer_timeout, ..Limits::new(connections) };
     let gate = Gate::new(connections);
     metrics::register_port(&metrics, gate.clone());
     let budget = Budget::new(MEMORY_BYTES);

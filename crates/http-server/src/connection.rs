@@ -153,7 +153,7 @@ impl Connection {
             return result;
         }
         if !self.write_deadline.runs {
-            self.write_deadline.start(Instant::now() + self.limits.write);
+            self.write_deadline.start(Instant::now() + self.limits.peer);
         }
         if self.write_deadline.poll(context).is_ready() {
             self.admitted.gate().count_overdue();
@@ -193,5 +193,37 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::gate::Gate;
+
+    #[tokio::test]
+    async fn a_peer_that_takes_nothing_runs_out_of_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let gate = Gate::new(8);
+        let limits = Limits { peer: Duration::from_millis(100), ..Limits::new(8) };
+        let mut connection = Connection::new(stream, limits, gate.admit().unwrap());
+        // Without the kernel's own limit on this socket: the one under test is alone.
+        let error = loop {
+            match connection.write(&[7; 64 * 1024]).await {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), "the peer does not read");
+        assert_eq!(gate.overdue(), 1);
+        drop(peer);
     }
 }

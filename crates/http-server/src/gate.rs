@@ -1,6 +1,7 @@
 //! Which connections there are, and which one makes room for the next.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -31,6 +32,7 @@ struct Table {
     idle: BTreeMap<u64, Arc<Notify>>,
     next: u64,
     reported: Option<Instant>,
+    reported_failure: Option<Instant>,
 }
 
 impl Gate {
@@ -102,11 +104,27 @@ impl Gate {
         self.shared.overdue.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// No connection can be accepted, for want of descriptors or memory: says so now and then.
+    pub(crate) fn report_failure(&self, error: &io::Error) {
+        let now = Instant::now();
+        let mut table = self.table();
+        if is_due(table.reported_failure, now) {
+            table.reported_failure = Some(now);
+            tracing::warn!(
+                %error,
+                open = self.open(),
+                displaced = self.displaced(),
+                "cannot accept connections for now: new ones wait, and those without a request are \
+                 closed; a higher limit of open files allows for more"
+            );
+        }
+    }
+
     /// Says what happens now and then: a flood must not fill the log as well.
     fn report(&self) {
         let now = Instant::now();
         let mut table = self.table();
-        if table.reported.is_none_or(|last| now.duration_since(last) >= REPORT_PAUSE) {
+        if is_due(table.reported, now) {
             table.reported = Some(now);
             tracing::warn!(
                 limit = self.shared.limit,
@@ -121,6 +139,11 @@ impl Gate {
     fn table(&self) -> MutexGuard<'_, Table> {
         lock(&self.shared.table)
     }
+}
+
+/// Whether the next line may be written.
+fn is_due(last: Option<Instant>, now: Instant) -> bool {
+    last.is_none_or(|last| now.duration_since(last) >= REPORT_PAUSE)
 }
 
 /// A connection that was let in; leaves when dropped.

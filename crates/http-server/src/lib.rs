@@ -28,6 +28,6 @@ mod serve;
 pub use body::{BodyRefusal, Received, answer_body, read_body};
 pub use budget::{Budget, Busy, Charge};
 pub use gate::Gate;
-pub use limits::{FREE_BYTES, Limits, MEMORY_BYTES};
+pub use limits::{FREE_BYTES, Limits, MEMORY_BYTES, PEER_TIMEOUT_MIN};
 pub use open_files::{Share, connections_beside, open_files_at_start, raise_open_files};
 pub use serve::serve;

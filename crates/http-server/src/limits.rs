@@ -19,10 +19,11 @@ pub(crate) const PENDING_RESETS: usize = 32;
 /// Streams that were reset because the peer broke the protocol; more end the connection.
 pub(crate) const ERROR_RESETS: usize = 64;
 
-/// An HTTP/2 peer that is silent is asked, and gone when it does not answer in time. Later than the
+/// How long a peer that is silent is believed to be there, unless an operator says otherwise. Later than the
 /// master's own pings find an agent unreachable (75 s): to it, a broken connection is better news.
-pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(60);
-pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(60);
+const PEER: Duration = Duration::from_secs(120);
+/// The least that an operator may say: below, a busy machine is taken for a dead one.
+pub const PEER_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 /// Bytes of a request or answer that count for nothing: with this, small requests are served
 /// however much memory large ones hold.
@@ -32,7 +33,8 @@ pub const MEMORY_BYTES: usize = 512 * 1024 * 1024;
 
 /// Waits of the accept loop when the process or the kernel has no more descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Between two lines of the log about connections that were turned away or closed to make room.
+/// Between two lines of the log about connections that cannot be accepted, are turned away, or are closed to
+/// make room.
 pub(crate) const REPORT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Limits that differ between ports, or that tests make smaller.
@@ -49,8 +51,9 @@ pub struct Limits {
     pub body: Duration,
     /// Bytes a second that are fast enough for a large body.
     pub body_rate: u32,
-    /// A peer that takes nothing of what is sent for so long is gone; as long as for pings.
-    pub write: Duration,
+    /// A peer that takes or acknowledges nothing of what is sent for so long is gone, and so is one that
+    /// answers no ping (HTTP/2, asked after half of it) or probe (TCP, up to as long again).
+    pub peer: Duration,
 }
 
 impl Limits {
@@ -62,7 +65,7 @@ impl Limits {
             idle: Duration::from_secs(600),
             body: Duration::from_secs(30),
             body_rate: 64 * 1024,
-            write: Duration::from_secs(120),
+            peer: PEER,
         }
     }
 

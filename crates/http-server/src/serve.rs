@@ -24,7 +24,7 @@ use crate::frames::Frames;
 use crate::gate::{Admitted, Busy, Gate};
 use crate::limits::{
     ACCEPT_PAUSE, CONNECTION_WINDOW, ERROR_RESETS, HEAD_BYTES, HEADERS, Limits, PENDING_RESETS,
-    PING_INTERVAL, PING_TIMEOUT, SEND_BUFFER, STREAM_WINDOW, STREAMS,
+    SEND_BUFFER, STREAM_WINDOW, STREAMS,
 };
 
 /// Told to a peer for whom there is no room.
@@ -40,7 +40,7 @@ pub async fn serve(
     gate: Gate,
     budget: Budget,
 ) -> Infallible {
-    let builder = Arc::new(builder());
+    let builder = Arc::new(builder(limits.peer));
     // Aborts what it holds when it is dropped.
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -54,9 +54,10 @@ pub async fn serve(
             // The peer has gone before it was its turn.
             Err(error) if is_the_peers(&error) => continue,
             Err(error) => {
-                // Somebody must go; what waits in the backlog waits. Without a pause this would spin.
-                let displaced = gate.displace();
-                tracing::warn!(%error, displaced, "could not accept a connection");
+                // Somebody must go; what waits in the backlog waits. Without a pause this would spin: the
+                // kernel does not tell when there is a descriptor again.
+                gate.displace();
+                gate.report_failure(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -66,7 +67,7 @@ pub async fn serve(
             let _ = stream.try_write(FULL);
             continue;
         };
-        if let Err(error) = prepare(&stream, limits.write) {
+        if let Err(error) = prepare(&stream, limits.peer) {
             tracing::debug!(%error, "could not set the options of a connection");
         }
         let connection = Connection::new(stream, limits, Arc::clone(&admitted));
@@ -113,15 +114,18 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 /// No delay: an event is one small write that somebody waits for. And whoever does not acknowledge what
 /// is sent, or has vanished, is gone for the kernel, too.
-fn prepare(stream: &TcpStream, write: Duration) -> io::Result<()> {
+fn prepare(stream: &TcpStream, peer: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    socket.set_tcp_user_timeout(Some(write))?;
-    let probes = TcpKeepalive::new().with_time(write).with_interval(write / 3).with_retries(3);
+    socket.set_tcp_user_timeout(Some(peer))?;
+    // With both, the kernel ends a connection at the first probe that comes due when that time is over. It
+    // counts in whole seconds.
+    let interval = (peer / 3).max(Duration::from_secs(1));
+    let probes = TcpKeepalive::new().with_time(peer).with_interval(interval).with_retries(3);
     socket.set_tcp_keepalive(&probes)
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(peer: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -140,8 +144,8 @@ fn builder() -> Builder<TokioExecutor> {
         .max_send_buf_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(ERROR_RESETS)
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .keep_alive_interval(peer / 2)
+        .keep_alive_timeout(peer / 2);
     builder
 }
 
