@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::leftovers::Leftovers;
+use crate::strike::Daemon;
 
 const LOOK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -371,6 +372,16 @@ impl Cluster {
             }
         }
         text
+    }
+
+    /// How many lines of a daemon's log hold this text.
+    pub fn logged(&self, daemon: Daemon, text: &str) -> usize {
+        let daemon = match daemon {
+            Daemon::Master => "master",
+            Daemon::Agent => "agent",
+        };
+        let log = std::fs::read_to_string(self.log(daemon)).unwrap_or_default();
+        log.lines().filter(|line| line.contains(text)).count()
     }
 
     fn log(&self, daemon: &str) -> PathBuf {

@@ -6,8 +6,10 @@ pub mod fuzz;
 mod leftovers;
 mod strike;
 mod throttle;
+mod wire;
 
 pub use cluster::{Cluster, Options, binary, http_get};
 pub use disk::Disk;
 pub use strike::{Daemon, Init, Programs};
 pub use throttle::{Speed, Throttle};
+pub use wire::{FAR, Host, NEAR, Wire};

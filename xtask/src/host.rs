@@ -46,6 +46,11 @@ const TO_TEST: &[Need] = &[
         present: || Path::new("/lib/systemd/systemd").exists() && on_path("systemd-analyze"),
     },
     Need {
+        package: "iproute2",
+        reason: "makes the wires between hosts that tests cut",
+        present: || on_path("ip"),
+    },
+    Need {
         package: "e2fsprogs",
         reason: "makes the small disks that tests fill and break",
         present: || on_path("mkfs.ext4"),

@@ -1,9 +1,12 @@
 //! Peers that send garbage, too much, too little or nothing: an error for them, and nothing else.
 
 mod crowds;
+mod descriptors;
 mod grpc;
+mod local;
 mod noise;
 mod slow;
+mod vanished;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
