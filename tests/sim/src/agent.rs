@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mezzo_agent_core::{Config, Core, Effect, Ending, Input, LinkId, Observed, ViewChange};
+use mezzo_agent_core::{
+    Config, Core, Effect, Ending, Input, LinkId, Observed, ReconfigurationPolicy, ViewChange,
+};
+use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_proto::v1;
 use mezzo_types::{ContainerId, Now, Position};
@@ -10,6 +13,7 @@ use mezzo_types::{ContainerId, Now, Position};
 use crate::agent_outbox::Outbox;
 use crate::describe;
 use crate::fact::Fact;
+use crate::faults::room;
 use crate::host::{Behaviour, Command, Container, Host, limitation};
 use crate::network::{ConnId, End, Near};
 use crate::rng::Rng;
@@ -42,6 +46,8 @@ pub(crate) struct Agent {
     pub(crate) cut_until: u64,
     /// The next write fails.
     pub(crate) disk_fails: bool,
+    /// There is no room on the disk for new promises.
+    pub(crate) full: bool,
     /// Syncs take this long at most.
     pub(crate) sync_max_ns: u64,
     /// The process starts again by itself: it is not down already on purpose.
@@ -55,6 +61,22 @@ pub(crate) struct AgentProcess {
     link: Option<ConnId>,
     started_ns: u64,
     wake: Option<u64>,
+}
+
+impl Agent {
+    /// From its next start on it has a processor more, and an attribute that says so.
+    pub(crate) fn grow(&mut self) {
+        let cpus = self.info.resources.iter_mut().find(|resource| resource.name == "cpus");
+        let Some(scalar) = cpus.and_then(|resource| resource.scalar.as_mut()) else { return };
+        scalar.value += 1.0;
+        let attribute = v1::Attribute {
+            name: format!("grown{}", self.info.attributes.len()),
+            r#type: v1::value::Type::Text as i32,
+            text: Some(v1::value::Text { value: "yes".to_owned() }),
+            ..v1::Attribute::default()
+        };
+        self.info.attributes.push(attribute);
+    }
 }
 
 impl AgentProcess {
@@ -81,13 +103,19 @@ impl World {
             let found = if record.pid > 0 { ended } else { Observed::NotStarted };
             observed.entry(record.container_id.as_str().into()).or_insert(found);
         }
-        let config = Config::new(agent.info.clone(), "sim", &boot, "10.0.0.1");
+        let config = Config {
+            reconfiguration_policy: ReconfigurationPolicy::Additive,
+            ..Config::new(agent.info.clone(), "sim", &boot, "10.0.0.1")
+        };
         let now = Now { mono_ns: 0, unix_ns: EPOCH_NS + self.now_ns as i64 };
         let seed = [agent.rng.draw(), agent.rng.draw()];
-        let core = match Core::recover(now, config, checkpoint, &observed, seed) {
+        let mut core = match Core::recover(now, config, checkpoint, &observed, seed) {
             Ok(core) => core,
             Err(error) => return self.watch.fail("recovery", error.to_string()),
         };
+        if self.agents[number].full {
+            core.handle(now, room(true));
+        }
         self.note(format_args!("agent {number} starts, {} containers", observed.len()));
         let process = Box::new(AgentProcess {
             core,
@@ -195,6 +223,10 @@ impl World {
         if let Some(message) = &message.message {
             self.note(format_args!("agent {number} < {}", describe::to_agent(message)));
             if self.agents[number].process.as_ref().is_some_and(|p| p.link == Some(conn)) {
+                if matches!(message, ToAgent::Refused(_)) {
+                    // It may be barred, and then leaves.
+                    self.watch.see(&Fact::Leaves { agent: number });
+                }
                 self.watch.see(&Fact::Obeys { agent: number, message });
             }
         }

@@ -20,6 +20,11 @@ enum Kind {
     HostLosesPower,
     AgentLeaves,
     AgentDiskFails,
+    /// New promises are refused until there is room again.
+    AgentDiskFull,
+    MasterDiskFull,
+    /// It comes back with more resources and attributes.
+    AgentGrows,
     LinkBreaks,
     /// Only one direction of a link goes silent.
     LinkHalfBreaks,
@@ -33,10 +38,11 @@ enum Kind {
     InitKilled,
     OperatorKills,
     OperatorTearsDown,
+    OperatorGivesUp,
 }
 
 /// How often each kind happens where a seed has it at all.
-const WEIGHTS: [(Kind, u64); 17] = [
+const WEIGHTS: [(Kind, u64); 21] = [
     (Kind::MasterDies, 6),
     (Kind::MasterDeposed, 4),
     (Kind::LogStalls, 6),
@@ -44,6 +50,9 @@ const WEIGHTS: [(Kind, u64); 17] = [
     (Kind::HostLosesPower, 5),
     (Kind::AgentLeaves, 1),
     (Kind::AgentDiskFails, 4),
+    (Kind::AgentDiskFull, 3),
+    (Kind::MasterDiskFull, 2),
+    (Kind::AgentGrows, 3),
     (Kind::LinkBreaks, 14),
     (Kind::LinkHalfBreaks, 6),
     (Kind::AgentCutOff, 5),
@@ -54,6 +63,7 @@ const WEIGHTS: [(Kind, u64); 17] = [
     (Kind::InitKilled, 4),
     (Kind::OperatorKills, 4),
     (Kind::OperatorTearsDown, 1),
+    (Kind::OperatorGivesUp, 1),
 ];
 
 /// Once the faults are over frameworks decline for so long; refusals must not last.
@@ -136,6 +146,25 @@ impl World {
                 }
             }
             Kind::AgentDiskFails => self.agents[agent].disk_fails = true,
+            Kind::AgentDiskFull => {
+                self.agents[agent].full = true;
+                self.agent_input(agent, room(true));
+                self.queue.push(self.now_ns + long, Happening::AgentRoom { agent });
+            }
+            Kind::MasterDiskFull => {
+                self.full = true;
+                if let Some(leader) = self.leader {
+                    self.master_input(leader, master_room(true));
+                }
+                self.queue.push(self.now_ns + long, Happening::MasterRoom);
+            }
+            Kind::AgentGrows => {
+                if self.agents[agent].process.is_some() {
+                    self.kill_agent(agent);
+                    self.agents[agent].grow();
+                    self.start_agent_later(agent, short);
+                }
+            }
             Kind::LinkBreaks => self.break_all(Near::Agent(agent)),
             Kind::LinkHalfBreaks => {
                 let near = match self.faults.rng.chance(70) {
@@ -181,10 +210,25 @@ impl World {
             Kind::OperatorTearsDown => {
                 self.tear_down(framework);
             }
+            Kind::OperatorGivesUp => self.operator_gives_up(agent),
+        }
+    }
+
+    /// There is room again, or not yet.
+    pub(crate) fn agent_has_room(&mut self, agent: usize) {
+        self.agents[agent].full = false;
+        self.agent_input(agent, room(false));
+    }
+
+    pub(crate) fn master_has_room(&mut self) {
+        self.full = false;
+        if let Some(leader) = self.leader {
+            self.master_input(leader, master_room(false));
         }
     }
 
     pub(crate) fn tear_down(&mut self, framework: usize) {
+        self.frameworks[framework].doomed = false;
         if let Some(id) = self.frameworks[framework].id.clone() {
             self.operator_tears_down(id);
         }
@@ -206,8 +250,11 @@ impl World {
             let framework = self.faults.rng.below(self.frameworks.len() as u64) as usize;
             let at = self.now_ns + DECLINES_NS / 2;
             self.queue.push(at, Happening::TearDown { framework });
+            self.frameworks[framework].doomed = true;
         }
         self.log.stalled_until = 0;
+        self.master_has_room();
+        (0..self.agents.len()).for_each(|agent| self.agent_has_room(agent));
         if self.leader.is_none() {
             self.queue.push(self.now_ns + MS, Happening::StartMaster);
         }
@@ -229,4 +276,14 @@ impl World {
             }
         }
     }
+}
+
+const SHORTAGE: &str = "the disk is full";
+
+pub(crate) fn room(full: bool) -> Input {
+    Input::Room { shortage: full.then(|| SHORTAGE.to_owned()) }
+}
+
+pub(crate) fn master_room(full: bool) -> mezzo_master_core::Input {
+    mezzo_master_core::Input::Room { shortage: full.then(|| SHORTAGE.to_owned()) }
 }

@@ -76,6 +76,8 @@ pub(crate) struct Framework {
     pub(crate) life: u64,
     /// It will not come back.
     pub(crate) gone: bool,
+    /// It is to be torn down, and leaves its tasks to that.
+    pub(crate) doomed: bool,
     pub(crate) suppressed: bool,
     pub(crate) tasks: BTreeMap<String, Known>,
     pub(crate) offers: BTreeMap<String, v1::Offer>,
@@ -115,6 +117,7 @@ impl Framework {
             subscribed: false,
             life: 0,
             gone: false,
+            doomed: false,
             suppressed: false,
             tasks: BTreeMap::new(),
             offers: BTreeMap::new(),

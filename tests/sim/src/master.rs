@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
-use mezzo_master_core::{Config, Effect, Input, LinkId, Master, RequestId, StreamId};
+use mezzo_master_core::{Config, Effect, Input, LinkId, Master, RateLimit, RequestId, StreamId};
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Event;
@@ -12,6 +12,7 @@ use mezzo_types::{Now, Position};
 
 use crate::describe;
 use crate::fact::Fact;
+use crate::faults::master_room;
 use crate::network::{ConnId, End, Near};
 use crate::outbox::{Destination, Outbox};
 use crate::rng::Rng;
@@ -58,6 +59,11 @@ pub(crate) fn config(rng: &mut Rng) -> Config {
     config.agent_ping_timeout = Duration::from_millis(rng.between(500, 5_000));
     config.max_agent_ping_timeouts = rng.between(1, 4) as u32;
     config.agent_reregister_timeout = Duration::from_millis(rng.between(2_000, 60_000));
+    config.agent_removal_rate_limit = rng.chance(40).then(|| RateLimit {
+        permits: rng.between(1, 3) as u32,
+        per: Duration::from_millis(rng.between(1_000, 20_000)),
+    });
+    config.registry_gc_interval = Duration::from_millis(rng.between(2_000, 60_000));
     config
 }
 
@@ -92,6 +98,9 @@ impl World {
         };
         self.leader = Some(number);
         self.settle_master(process);
+        if self.full {
+            self.master_input(number, master_room(true));
+        }
     }
 
     /// The process is gone; what it had sent is on its way.

@@ -60,6 +60,7 @@ fn agent(rng: &mut Rng, number: u64) -> Agent {
         info,
         cut_until: 0,
         disk_fails: false,
+        full: false,
         sync_max_ns: rng.skewed(MS, 500 * MS),
         starting: true,
     }

@@ -7,7 +7,7 @@ use mezzo_agent_core::Ending;
 use mezzo_master_core::{Config, Input, LinkId, StreamId};
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_proto::v1::scheduler::{Call, Event};
-use mezzo_types::{ContainerId, FrameworkId, Position, TaskId};
+use mezzo_types::{AgentId, ContainerId, FrameworkId, Position, TaskId};
 
 use crate::agent::Agent;
 use crate::describe;
@@ -127,6 +127,11 @@ pub(crate) enum Happening {
     TearDown {
         framework: usize,
     },
+    /// There is room on the disk again.
+    AgentRoom {
+        agent: usize,
+    },
+    MasterRoom,
     Fault,
 }
 
@@ -141,6 +146,8 @@ pub struct World {
     pub(crate) masters_started: usize,
     /// The one that leads, if it is up.
     pub(crate) leader: Option<usize>,
+    /// There is no room for new promises on the disk of whoever leads.
+    pub(crate) full: bool,
     pub(crate) agents: Vec<Agent>,
     pub(crate) frameworks: Vec<Framework>,
     pub(crate) faults: Faults,
@@ -167,6 +174,7 @@ impl World {
             masters: BTreeMap::new(),
             masters_started: 0,
             leader: None,
+            full: false,
             agents,
             frameworks,
             faults: Faults::new(rng.fork(4), steps),
@@ -291,6 +299,8 @@ impl World {
                 }
             }
             Happening::TearDown { framework } => self.tear_down(framework),
+            Happening::AgentRoom { agent } => self.agent_has_room(agent),
+            Happening::MasterRoom => self.master_has_room(),
             Happening::Fault => self.fault(),
         }
     }
@@ -351,6 +361,17 @@ impl World {
     }
 
     /// An operator ends a task.
+    /// An operator says that the agent will never come back; it may yet do.
+    pub(crate) fn operator_gives_up(&mut self, agent: usize) {
+        // Whether it runs or not: who it is stands in its records.
+        let identity = self.agents[agent].store.written.identity.as_ref();
+        let info = identity.and_then(|identity| identity.info.as_ref());
+        let Some(id) = info.and_then(|info| info.id.as_ref()).map(AgentId::from) else { return };
+        let Some(leader) = self.leader else { return };
+        self.note(format_args!("an operator gives up {id}"));
+        self.master_request(leader, |request| Input::MarkAgentGone { request, agent: id });
+    }
+
     pub(crate) fn operator_kills(&mut self, framework: FrameworkId, task: TaskId) {
         let Some(leader) = self.leader else { return };
         self.note(format_args!("an operator kills {framework} {task}"));

@@ -62,6 +62,10 @@ fn runs_are_worth_watching() {
         "Refused",
         "Unregister",
         "RESCIND",
+        "GONE_BY_OPERATOR",
+        "fault: AgentGrows",
+        "fault: AgentDiskFull",
+        "fault: MasterDiskFull",
     ];
     for word in expected {
         assert!(stories.contains(word), "no run tells of {word}");

@@ -78,6 +78,9 @@ impl World {
         if self.now_ns < self.declines_until {
             self.decline(number);
         }
+        if self.frameworks[number].doomed {
+            return;
+        }
         let framework = &mut self.frameworks[number];
         let mut kills = Vec::new();
         for (id, task) in &mut framework.tasks {

@@ -105,7 +105,11 @@ fn reports(
                 let info = v1::TaskInfo::decode(task.task_info.as_ref()).unwrap_or_default();
                 let key = (task.framework_id.clone(), info.task_id.value);
                 let record = written.tasks.get(&key);
-                if record.is_none_or(|record| record.latest != task.latest) {
+                // It may have waited for the agent's new description to be on the disk, and the task have
+                // gone on meanwhile, of which an update tells.
+                let told = task.latest.as_ref();
+                let was = told.is_some_and(|status| recorded.contains(status.uuid()));
+                if record.is_none_or(|record| record.latest != task.latest && !was) {
                     return Err(format!("task {key:?} is told of otherwise than the records do"));
                 }
             }

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use mezzo_proto::storage::v1::agent_record;
 use mezzo_proto::storage::v1::command::Command as Kind;
 use mezzo_proto::v1;
 use mezzo_types::{Resources, is_same_or_subrole};
@@ -56,7 +57,12 @@ impl Invariant for VolumesAreSacred {
         match fact {
             Fact::Committed { command, .. } => {
                 let Some(Kind::PutAgent(put)) = &command.command else { return Ok(()) };
-                let info = put.agent.clone().and_then(|agent| agent.info).unwrap_or_default();
+                let agent = put.agent.clone().unwrap_or_default();
+                // Its id only is remembered, to bar it.
+                if agent.state() == agent_record::State::Gone {
+                    return Ok(());
+                }
+                let info = agent.info.unwrap_or_default();
                 let id = info.id.as_ref().map(|id| id.value.clone()).unwrap_or_default();
                 let now = volumes(&info.resources);
                 let before = self.volumes.entry(id.clone()).or_insert_with(|| now.clone());
