@@ -9,11 +9,13 @@
 //! - [`executable_memfd`], [`sealed_memfd`]: programs and messages in memory;
 //! - [`limit_open_files`]: a limit for a program that is about to be started;
 //! - [`send_packet`], [`receive_packet`]: packets with descriptors over a unix socket;
+//! - [`BpfMap`], [`bpf_link_cgroup`], [`bpf_pin`]: maps, links and pins of eBPF programs;
 //! - [`get_xattr`], [`set_xattr`], [`clear_protection`]: attributes of files.
 //!
 //! Everything returns `std::io::Error` with the errno of the call; callers know the step they were at.
 //! Linux 5.11 or later (close_range with close-on-exec) is required.
 
+mod bpf;
 mod exec;
 mod fork;
 mod inherited;
@@ -26,6 +28,10 @@ mod protection;
 mod signals;
 mod xattr;
 
+pub use bpf::{
+    BpfLink, BpfMap, bpf_link_cgroup, bpf_link_info, bpf_link_tracepoint, bpf_link_update,
+    bpf_open, bpf_pin,
+};
 pub use exec::execute;
 pub use fork::{Keep, Namespaces, fork};
 pub use inherited::inherited_descriptors;
