@@ -47,7 +47,7 @@ const TO_TEST: &[Need] = &[
     },
     Need {
         package: "iproute2",
-        reason: "makes the wires between hosts that tests cut",
+        reason: "makes the wires between hosts that tests cut and count on",
         present: || on_path("ip"),
     },
     Need {
@@ -75,6 +75,26 @@ const TO_BENCH: &[Need] = &[Need {
     package: "crun",
     reason: "is the rival that launches are compared with",
     present: || on_path("crun"),
+}];
+
+/// Asked for where no compiler has its sources.
+const RUSTC_WITH_SOURCES: &[Need] = &[
+    Need {
+        package: "rustc-web",
+        reason: "compiles eBPF programs",
+        present: || Path::new("/usr/bin/rustc").exists(),
+    },
+    Need {
+        package: "rust-web-src",
+        reason: "is the library that eBPF programs are compiled with",
+        present: || Path::new("/usr/lib/rustlib/src/rust/library/Cargo.lock").exists(),
+    },
+];
+
+const LLVM: &[Need] = &[Need {
+    package: "llvm-22-dev",
+    reason: "is what the linker of eBPF programs is built with",
+    present: || Path::new("/usr/lib/llvm-22/bin/llvm-config").exists(),
 }];
 
 /// Fails where Python's C header is missing.
@@ -115,6 +135,22 @@ pub fn prepare_to_package() -> Result<()> {
 pub fn prepare_to_bench() -> Result<()> {
     prepare(TO_BUILD)?;
     prepare(TO_BENCH)
+}
+
+/// Installs a rustc that can compile eBPF programs.
+///
+/// # Errors
+/// As [`prepare_to_build`].
+pub fn prepare_rustc_with_sources() -> Result<()> {
+    prepare(RUSTC_WITH_SOURCES)
+}
+
+/// Installs the LLVM of that rustc.
+///
+/// # Errors
+/// As [`prepare_to_build`].
+pub fn prepare_llvm() -> Result<()> {
+    prepare(LLVM)
 }
 
 /// `CC` and `CXX` through ccache, where it exists and the caller has not chosen otherwise.

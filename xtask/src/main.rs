@@ -2,6 +2,7 @@
 //!
 //! - `host`: what the machine must have, installed when missing.
 //! - `cargo`: child `cargo` commands, all with the same environment.
+//! - `ebpf`: the eBPF object, and whether the committed one is what its sources make.
 //! - `law`: which crate may know which, checked from the dependency graph.
 //! - `verify`: everything that reads the sources and runs none of them.
 //! - `test`: what CI runs.
@@ -15,6 +16,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod dist;
+mod ebpf;
 mod host;
 mod kills;
 mod law;
@@ -77,6 +79,12 @@ enum Command {
         #[arg(long, value_name = "DIRECTORY")]
         keep: Option<PathBuf>,
     },
+    /// Build the eBPF object that ordinary builds embed
+    BuildEbpf {
+        /// Compare with the committed object instead of replacing it
+        #[arg(long)]
+        check: bool,
+    },
     /// Build the Debian package
     Dist(dist::Options),
     /// Run benches and write docs/benchmarks.md
@@ -103,6 +111,8 @@ fn main() -> ExitCode {
         Command::Kills { seed, kills, verbose, keep } => {
             kills::run(seed, kills, verbose, keep.as_deref())
         }
+        Command::BuildEbpf { check: false } => ebpf::build(),
+        Command::BuildEbpf { check: true } => ebpf::check(),
         Command::Dist(options) => dist::run(&options),
         Command::Bench { names, quick, json } => bench::run(&names, quick, json.as_deref()),
     };

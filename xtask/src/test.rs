@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{cargo, host, kills, verify};
+use crate::{cargo, ebpf, host, kills, verify};
 
 /// # Errors
 /// When a step fails.
@@ -34,5 +34,7 @@ pub fn run() -> Result<()> {
             cargo::run(cargo::command(arguments.into_iter().chain(feature)))
         });
     }
+    // Last, for it has a compiler of its own to find or install.
+    steps.run("ebpf object", ebpf::check);
     steps.finish()
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{cargo, host, law};
+use crate::{cargo, ebpf, host, law};
 
 /// `cargo xtask verify`.
 ///
@@ -18,8 +18,13 @@ pub fn run() -> Result<()> {
 
 /// The cheap ones first.
 pub fn all(steps: &mut Steps) {
-    steps.run("format", || cargo::run(cargo::command(["fmt", "--all", "--check"])));
+    steps.run("format", || {
+        cargo::run(cargo::command(["fmt", "--all", "--check"]))?;
+        let ebpf = ["fmt", "--manifest-path", "agent-ebpf/Cargo.toml", "--check"];
+        cargo::run(cargo::command(ebpf))
+    });
     steps.run("law", law::run);
+    steps.run("ebpf", ebpf::verify);
     steps.run("lints", || {
         let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         cargo::run(cargo::command(arguments))

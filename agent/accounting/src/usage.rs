@@ -1,0 +1,84 @@
+//! What a task has used.
+
+use mezzo_agent_ebpf_common::{Counters, DELAY_BUCKETS, Delays};
+use zerocopy::FromBytes;
+
+/// All counters of one task, over all processors, since it was admitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub counters: Counters,
+    /// Run-queue delays; all zero unless they were switched on.
+    pub delays: Delays,
+}
+
+impl Usage {
+    /// The delay that a share of all waits (`0.99`, say) did not exceed, in nanoseconds, rounded up to the bound of its bucket;
+    /// `None` if there was none.
+    pub fn delay_quantile_ns(&self, share: f64) -> Option<u64> {
+        let total: u64 = self.delays.buckets.iter().sum();
+        if total == 0 {
+            return None;
+        }
+        let wanted = (total as f64 * share).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let reached = |count: &u64| {
+            seen += count;
+            seen >= wanted
+        };
+        let bucket = self.delays.buckets.iter().position(reached).unwrap_or(DELAY_BUCKETS - 1);
+        Some(delay_bound_ns(bucket))
+    }
+
+    /// Mean smoothed round-trip time of the task's TCP connections in microseconds, weighted by received packets; `None` before
+    /// the first was measured.
+    pub fn tcp_rtt_us(&self) -> Option<u64> {
+        self.counters.tcp_rtt_sum_us.checked_div(self.counters.tcp_rtt_samples)
+    }
+}
+
+/// Upper bound of a bucket of [`Delays`] in nanoseconds, exclusive: 2ⁿ × 1024. The last bucket has none, but for this one.
+pub fn delay_bound_ns(bucket: usize) -> u64 {
+    1024 << bucket.min(DELAY_BUCKETS - 1)
+}
+
+/// Adds up the copies of a record of 64-bit counters, one copy per processor.
+pub(crate) fn sum<T: FromBytes>(values: &[u8], copies: usize) -> Option<T> {
+    let length = values.len() / copies.max(1);
+    let mut total = vec![0u64; length / 8];
+    for copy in values.chunks_exact(length.max(1)) {
+        for (total, word) in total.iter_mut().zip(copy.chunks_exact(8)) {
+            // Infallible: chunks of eight bytes.
+            *total = total.wrapping_add(u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+        }
+    }
+    T::read_from_bytes(zerocopy::IntoBytes::as_bytes(total.as_slice())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zerocopy::IntoBytes;
+
+    #[test]
+    fn copies_are_added_up() {
+        let one = Counters { oom_kills: 1, read_bytes: 10, ..Counters::default() };
+        let two = Counters { oom_kills: 2, forks: 5, ..Counters::default() };
+        let both = [one.as_bytes(), two.as_bytes()].concat();
+        let total: Counters = sum(&both, 2).expect("a record");
+        let expected = Counters { oom_kills: 3, read_bytes: 10, forks: 5, ..Counters::default() };
+        assert_eq!(total, expected);
+        assert_eq!(sum::<Counters>(&both[..8], 1), None);
+    }
+
+    #[test]
+    fn quantiles_are_bounds_of_buckets() {
+        let mut usage = Usage::default();
+        assert_eq!(usage.delay_quantile_ns(0.99), None);
+        usage.delays.buckets[0] = 99;
+        usage.delays.buckets[10] = 1;
+        assert_eq!(usage.delay_quantile_ns(0.5), Some(1024));
+        assert_eq!(usage.delay_quantile_ns(0.99), Some(1024));
+        assert_eq!(usage.delay_quantile_ns(1.0), Some(1 << 20));
+        assert_eq!(usage.tcp_rtt_us(), None);
+    }
+}

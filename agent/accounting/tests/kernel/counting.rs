@@ -1,0 +1,109 @@
+//! Processors, block devices, and that nothing is left behind.
+
+use mezzo_agent_accounting::{Access, Device, Devices, Grant, PortPolicy};
+
+use crate::rig::{Rig, ports, succeeded};
+
+#[test]
+fn processor_time_agrees_with_the_controller() {
+    let rig = Rig::new("cpu");
+    let accounting = rig.open();
+    let task = rig.counted(&accounting, "task");
+    task.python("import time\nwhile time.process_time() < 1: pass\n");
+    let stat = std::fs::read_to_string(task.cgroup.join("cpu.stat")).expect("reads");
+    let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).expect("usage");
+    let controller_ns = usage.parse::<f64>().expect("a number") * 1e3;
+    let ratio = task.usage(&accounting).counters.on_cpu_ns as f64 / controller_ns;
+    assert!((0.99..=1.01).contains(&ratio), "{ratio}");
+}
+
+#[test]
+fn waits_for_a_processor_are_measured_one_by_one() {
+    let rig = Rig::new("delay");
+    let accounting = rig.open();
+    let task = rig.counted(&accounting, "task");
+    // Two that want the same processor: one of them always waits.
+    let busy = "import os, time\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n\
+        os.fork()\nb = time.monotonic()\nwhile time.process_time() < 0.2: pass\n\
+        try: os.wait()\nexcept ChildProcessError: pass\n";
+    task.python(busy);
+    let usage = task.usage(&accounting);
+    let switches = usage.counters.voluntary_switches + usage.counters.involuntary_switches;
+    assert_eq!(usage.delays.buckets.iter().sum::<u64>(), switches);
+    assert!(usage.counters.involuntary_switches > 0);
+    // Each of the two waits while the other one has its 0.2 s, but for what is before the fork.
+    assert!(usage.counters.run_delay_ns > 100_000_000, "{usage:?}");
+    assert!(usage.delay_quantile_ns(1.0) >= usage.delay_quantile_ns(0.5));
+
+    accounting.keep_delays(false).expect("switches");
+    let other = rig.counted(&accounting, "other");
+    other.run(&["sleep", "0.01"]);
+    let usage = other.usage(&accounting);
+    assert_eq!(usage.delays.buckets.iter().sum::<u64>(), 0);
+    assert!(usage.counters.voluntary_switches > 0);
+}
+
+#[test]
+fn direct_io_is_counted_to_the_byte() {
+    const BYTES: u64 = 8 << 20;
+    let rig = Rig::new("block");
+    let accounting = rig.open();
+    let (writer, reader) = (rig.counted(&accounting, "writer"), rig.counted(&accounting, "reader"));
+    let path = rig.directory.path().join("file");
+    let (input, output) = (format!("if={}", path.display()), format!("of={}", path.display()));
+    let mut dd = writer.command("a/b", &["dd", "if=/dev/zero", &output, "bs=256k", "count=32"]);
+    succeeded(dd.arg("oflag=direct").output().expect("runs"));
+    let written = writer.usage(&accounting).counters;
+    assert_eq!((written.written_bytes, written.write_operations), (BYTES, 32));
+
+    let mut dd = reader.command("", &["dd", &input, "of=/dev/null", "bs=256k", "iflag=direct"]);
+    succeeded(dd.output().expect("runs"));
+    let read = reader.usage(&accounting).counters;
+    assert_eq!((read.read_bytes, read.read_operations, read.written_bytes), (BYTES, 32, 0));
+}
+
+#[test]
+fn nothing_is_left_of_many_short_tasks() {
+    const TASKS: u64 = 200;
+    let rig = Rig::new("short");
+    let accounting = rig.open();
+    let mut grant = ports(PortPolicy::Enforce, false, &[(31000, 31010)]);
+    let device = Device::character(10, 200, Access::READ_WRITE);
+    grant.devices = Devices::Only(vec![device]);
+    let (mut execs, mut exits) = (0, 0);
+    for number in 0..TASKS {
+        let task = rig.granted(&accounting, &format!("task{number}"), &grant);
+        task.run(&["true"]);
+        let usage = accounting.remove(task.id).expect("removes").expect("a task");
+        execs += usage.counters.execs;
+        exits += usage.counters.exits;
+        assert_eq!(accounting.remove(task.id).expect("looks"), None);
+        std::fs::remove_dir(&task.cgroup).expect("an empty cgroup");
+    }
+    assert_eq!((execs, exits), (TASKS, TASKS));
+    assert_eq!(accounting.tasks().expect("reads"), []);
+    assert!(accounting.snapshot(true).expect("reads").is_empty());
+
+    // Nor is anything found by whoever comes next.
+    drop(accounting);
+    let accounting = rig.open();
+    assert_eq!(accounting.tasks().expect("reads"), []);
+    accounting.discard().expect("goes");
+    assert_eq!(std::fs::read_dir(rig.bpffs().join("mezzo")).expect("lists").count(), 0);
+}
+
+#[test]
+fn a_grant_is_changed_in_place() {
+    let rig = Rig::new("change");
+    let accounting = rig.open();
+    let task = rig.counted(&accounting, "task");
+    task.run(&["true"]);
+    let device = |minor| Device::character(1, minor, Access::READ);
+    let only =
+        |devices: &[Device]| Grant { devices: Devices::Only(devices.to_vec()), ..Grant::default() };
+    accounting.admit(task.id, &only(&[device(1), device(2)])).expect("changes");
+    accounting.admit(task.id, &only(&[device(2)])).expect("changes");
+    assert_eq!(task.usage(&accounting).counters.execs, 1, "counters go on");
+    accounting.remove(task.id).expect("removes");
+    assert_eq!(accounting.tasks().expect("reads"), []);
+}
