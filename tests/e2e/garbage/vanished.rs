@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Instant;
 
 use mezzo_sdk::v1::TaskState;
 use mezzo_sdk::v1::task_status::Reason;
 use mezzo_tests::{Cluster, Daemon, FAR, Host, NEAR, Options, Wire};
 
-use super::{Baseline, check_service, connect};
+use super::{Baseline, PATIENCE, check_service, connect};
 use crate::framework::{Probe, task};
 
 /// Both daemons give peers up after two seconds.
@@ -18,10 +19,12 @@ fn options(agent: &str) -> Options {
     Options { master_flags: flags(NEAR), agent_flags: flags(agent), ..Options::default() }
 }
 
-/// Runs a test on a host, with a runtime that belongs there.
+/// Runs a test on a host, with a runtime that belongs there. Its connections go on while the test waits for
+/// the other host.
 fn on(host: &Host, test: impl AsyncFnOnce() + Send) {
     host.run(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         runtime.expect("a runtime").block_on(test());
     });
 }
@@ -30,7 +33,10 @@ fn on(host: &Host, test: impl AsyncFnOnce() + Send) {
 fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut said = String::new();
     let mut buffer = [0; 4096];
+    // Heartbeats alone do not count.
+    let end = Instant::now() + PATIENCE;
     while !said.contains(text) {
+        assert!(Instant::now() < end, "no {text} in {said}");
         let length = stream.read(&mut buffer).expect("goes on");
         assert!(length > 0, "closed after {said}");
         said.push_str(&String::from_utf8_lossy(&buffer[..length]));
