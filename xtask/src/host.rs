@@ -27,6 +27,22 @@ const TO_BUILD: &[Need] = &[
         reason: "reads RocksDB's C header for its Rust bindings",
         present: has_libclang,
     },
+    Need { package: "make", reason: "compiles libbpf, for tests", present: || on_path("make") },
+    Need {
+        package: "pkg-config",
+        reason: "tells where libbpf's libraries are",
+        present: || on_path("pkg-config"),
+    },
+    Need {
+        package: "libelf-dev",
+        reason: "is what libbpf reads objects with",
+        present: || Path::new("/usr/include/libelf.h").exists(),
+    },
+    Need {
+        package: "zlib1g-dev",
+        reason: "is what libbpf reads compressed objects with",
+        present: || Path::new("/usr/include/zlib.h").exists(),
+    },
     Need {
         package: "protobuf-compiler",
         reason: "compiles the raft crate's messages",

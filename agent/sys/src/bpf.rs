@@ -17,6 +17,7 @@ const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
 const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
+const ENABLE_STATS: libc::c_long = 32;
 
 /// Map types whose look-ups bring one value per possible processor.
 const PER_CPU: [u32; 4] = [5, 6, 10, 21];
@@ -323,6 +324,16 @@ pub fn bpf_link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Res
     };
     // SAFETY: numbers only.
     unsafe { bpf(LINK_UPDATE, &mut attributes) }.map(drop)
+}
+
+/// Makes the kernel count and time the runs of all programs, for as long as the descriptor is open.
+pub fn bpf_run_time_statistics() -> io::Result<OwnedFd> {
+    // The first of its kinds, run time.
+    let mut kind = 0u32;
+    // SAFETY: a number only.
+    let fd = unsafe { bpf(ENABLE_STATS, &mut kind) }?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// What the kernel says of a link.

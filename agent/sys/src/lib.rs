@@ -30,7 +30,7 @@ mod xattr;
 
 pub use bpf::{
     BpfLink, BpfMap, bpf_link_cgroup, bpf_link_info, bpf_link_tracepoint, bpf_link_update,
-    bpf_open, bpf_pin,
+    bpf_open, bpf_pin, bpf_run_time_statistics,
 };
 pub use exec::execute;
 pub use fork::{Keep, Namespaces, fork};

@@ -9,3 +9,4 @@ mod ports;
 mod processes;
 mod rig;
 mod survival;
+mod witness;

@@ -4,13 +4,13 @@ use std::process::{Child, Command, Stdio};
 
 use crate::rig::{Rig, Task, eventually, python, succeeded};
 
-const DATAGRAMS: u64 = 500;
+pub const DATAGRAMS: u64 = 500;
 const PAYLOAD: u64 = 100;
 const IPV4_UDP: u64 = 20 + 8;
 const IPV6_UDP: u64 = 40 + 8;
 
 /// Sends datagrams to a port of the loopback interface, from a child cgroup two levels deep.
-fn send(task: &Task, address: &str, port: &str) {
+pub fn send(task: &Task, address: &str, port: &str) {
     let program = format!(
         "import socket\n\
          a = ('{address}', {port})\n\
@@ -21,7 +21,7 @@ fn send(task: &Task, address: &str, port: &str) {
     succeeded(command.output().expect("runs"));
 }
 
-const RECEIVER: &str = "import socket, time\n\
+pub const RECEIVER: &str = "import socket, time\n\
     s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
     s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)\n\
     s.bind(('::', 0))\n\
@@ -152,6 +152,7 @@ fn a_lossy_link_shows_in_retransmits() {
         s.connect_ex(('10.98.0.2', 7000)); print('trying', flush=True)\nimport time; time.sleep(600)\n";
     let mut trying = client
         .command("", &["nsenter", &alone.target(), "--net", python(), "-c", connect])
+        .stdout(Stdio::null())
         .spawn()
         .expect("starts");
     eventually("a retransmit", || {
