@@ -28,6 +28,7 @@ mod launch_times;
 mod link;
 mod machine;
 mod marker;
+mod meter;
 mod metrics;
 mod outbox;
 mod repair;

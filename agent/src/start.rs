@@ -30,6 +30,7 @@ use crate::launch_times::LaunchTimes;
 use crate::link::{self, MasterAddressError};
 use crate::machine::{self, ResourcesError};
 use crate::marker::{self, MarkerError};
+use crate::meter::Meter;
 use crate::metrics;
 use crate::view::View;
 
@@ -276,8 +277,11 @@ impl Recovered {
         let gate = Gate::new(connections);
         metrics::register_port(&metrics, gate.clone());
         let budget = Budget::new(MEMORY_BYTES);
+        let meter = Meter::new(view.clone(), containers.clone(), clock);
+        metrics::register_tasks(&metrics, meter.clone());
         let context = Context {
             view: view.clone(),
+            meter,
             metrics,
             files,
             store,

@@ -6,11 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use mezzo_agent_core::{TaskStage, TaskView, ViewChange};
 use mezzo_proto::v1;
 use mezzo_proto::v1::agent::response::{
-    GetContainers, GetExecutors, GetFrameworks, GetTasks, get_containers, get_executors,
-    get_frameworks,
+    GetExecutors, GetFrameworks, GetTasks, get_executors, get_frameworks,
 };
 use mezzo_types::{ContainerId, FrameworkId, TaskId};
 use tokio::sync::watch;
+
+use crate::meter::Metered;
 
 /// Ended and acknowledged tasks that are remembered.
 const COMPLETED_TASKS_MAX: usize = 1_000;
@@ -177,10 +178,13 @@ impl View {
         }
     }
 
-    pub(crate) fn containers(&self) -> GetContainers {
+    /// Tasks that have a container and have not ended: all, or the one that is named.
+    pub(crate) fn metered(&self, only: Option<&(FrameworkId, TaskId)>) -> Vec<Metered> {
         let state = self.read();
-        let running = state.tasks.values().filter(|entry| entry.task.stage != TaskStage::Ended);
-        GetContainers { containers: running.filter_map(Entry::container).collect() }
+        match only {
+            Some(key) => state.tasks.get(key).and_then(Entry::metered).into_iter().collect(),
+            None => state.tasks.values().filter_map(Entry::metered).collect(),
+        }
     }
 
     pub(crate) fn census(&self) -> Census {
@@ -277,19 +281,25 @@ impl Entry {
         }
     }
 
-    fn container(&self) -> Option<get_containers::Container> {
-        let id = self.task.container.as_ref()?;
-        Some(get_containers::Container {
-            framework_id: Some((&self.task.framework_id).into()),
-            executor_id: Some(v1::ExecutorId { value: self.task.task_id.to_string() }),
-            executor_name: Some(self.task.info.name.clone()),
-            container_id: id.to_proto(),
-            container_status: self
-                .task
-                .status
-                .as_ref()
-                .and_then(|status| status.container_status.clone()),
-            ..get_containers::Container::default()
+    fn metered(&self) -> Option<Metered> {
+        if self.task.stage == TaskStage::Ended {
+            return None;
+        }
+        let info = &self.task.info;
+        let role = info.resources.iter().find_map(|resource| resource.allocation_info.as_ref());
+        let resources = mezzo_types::Resources::from_proto(&info.resources).unwrap_or_default();
+        let cpus = resources.cpus().to_f64();
+        let limit = info.limits.get("cpus").map_or(cpus, |limit| limit.value);
+        let status = self.task.status.as_ref();
+        Some(Metered {
+            framework: self.task.framework_id.clone(),
+            task: self.task.task_id.clone(),
+            name: info.name.clone(),
+            role: role.and_then(|info| info.role.clone()).unwrap_or_else(|| "*".to_owned()),
+            container: self.task.container.clone()?,
+            status: status.and_then(|status| status.container_status.clone()),
+            cpus,
+            cpus_limit: limit.is_finite().then_some(limit),
         })
     }
 }
@@ -334,10 +344,10 @@ mod tests {
         let tasks = view.tasks();
         assert_eq!(tasks.launched_tasks[0].statuses.len(), 2);
         assert_eq!(view.census().tasks[&v1::TaskState::TaskRunning], 1);
-        assert_eq!(view.containers().containers.len(), 1);
+        assert_eq!(view.metered(None).len(), 1);
         put(&view, "f", TaskStage::Ended, v1::TaskState::TaskFinished);
         assert_eq!(view.tasks().terminated_tasks.len(), 1);
-        assert!(view.census().tasks.is_empty() && view.containers().containers.is_empty());
+        assert!(view.census().tasks.is_empty() && view.metered(None).is_empty());
         view.apply(ViewChange::TaskGone("f".into(), "t".into()));
         assert_eq!(view.tasks().completed_tasks.len(), 1);
         assert_eq!(*located.stage.borrow(), TaskStage::Ended);

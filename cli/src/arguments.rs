@@ -10,6 +10,7 @@ use crate::list::{FrameworksArguments, PsArguments};
 use crate::logs::LogsArguments;
 use crate::output::Format;
 use crate::run::RunArguments;
+use crate::usage::{StatsArguments, TopArguments};
 
 /// Mezzo: a cluster as one computer.
 #[derive(Debug, Parser)]
@@ -67,6 +68,10 @@ pub(crate) enum Command {
     Fs(FsArguments),
     /// Copy a file of a task's sandbox to this machine.
     Cp(CpArguments),
+    /// Show what a running task uses.
+    Stats(StatsArguments),
+    /// Watch what all running tasks use.
+    Top(TopArguments),
     /// End a task.
     Kill(KillArguments),
     /// Print the completion script of a shell.

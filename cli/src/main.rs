@@ -7,6 +7,7 @@
 //! | `run` | `mezzo run`, a framework |
 //! | `list` | `mezzo ps`, `mezzo agents`, `mezzo frameworks` |
 //! | `logs`, `files`, `kill`, `find` | one task: its output, its files, its end, where it is |
+//! | `usage` | `mezzo stats`, `mezzo top` |
 //! | `gone` | an agent that never comes back |
 //! | `output` | tables and JSON on stdout |
 //! | `failure` | what goes to stderr when something fails, and the exit code |
@@ -29,6 +30,7 @@ mod logs;
 mod output;
 mod quantity;
 mod run;
+mod usage;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -81,6 +83,8 @@ async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Logs(arguments) => logs::logs(&global, &arguments).await,
         Command::Fs(arguments) => files::fs(&global, &arguments).await,
         Command::Cp(arguments) => files::cp(&global, &arguments).await,
+        Command::Stats(arguments) => usage::stats(&global, &arguments).await,
+        Command::Top(arguments) => usage::top(&global, &arguments).await,
         Command::Kill(arguments) => kill::kill(&global, arguments).await,
         Command::Completion(arguments) => completion::print(&arguments),
     };

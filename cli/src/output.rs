@@ -43,7 +43,8 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn table<R: Row>(rows: &[R]) -> String {
+/// The table that [`print`] shows to people.
+pub(crate) fn table<R: Row>(rows: &[R]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);

@@ -14,3 +14,4 @@ mod slow_disks;
 mod survival;
 mod tasks;
 mod upgrade;
+mod usage;

@@ -8,6 +8,7 @@ mod operator_grpc;
 mod query;
 mod routes;
 mod source;
+mod statistics;
 mod virtual_path;
 
 use mezzo_http_server::{Budget, Limits};
@@ -20,6 +21,7 @@ pub(crate) use files::Files;
 pub use routes::RoutesError;
 pub(crate) use routes::router;
 
+use crate::meter::Meter;
 use crate::view::View;
 
 /// Largest body of a request, in bytes. No call of the agent's API is large.
@@ -32,6 +34,7 @@ pub(crate) const MESOS_VERSION: &str = "1.11.0";
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) view: View,
+    pub(crate) meter: Meter,
     pub(crate) metrics: Metrics,
     pub(crate) limits: Limits,
     /// Memory that large requests and answers share.

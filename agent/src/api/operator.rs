@@ -15,7 +15,7 @@ use mezzo_proto::v1::agent::{Call, Response as OperatorResponse};
 use prost::Message;
 
 use super::encoding::{Encoding, Refusal};
-use super::{Context, MAX_MESSAGE_BYTES, MESOS_VERSION};
+use super::{Context, MAX_MESSAGE_BYTES, MESOS_VERSION, statistics};
 
 /// What `/version` says: the Mesos whose API this is, and Mezzo's own version beside it.
 pub(super) fn version_json() -> String {
@@ -83,7 +83,9 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
         Type::GetTasks => response.get_tasks = Some(view.tasks()),
         Type::GetExecutors => response.get_executors = Some(view.executors()),
         Type::GetFrameworks => response.get_frameworks = Some(view.frameworks()),
-        Type::GetContainers => response.get_containers = Some(view.containers()),
+        Type::GetContainers => {
+            response.get_containers = Some(statistics::containers(context).await?);
+        }
         Type::ListFiles => {
             let asked = call.list_files.as_ref().ok_or_else(|| expected("list_files"))?;
             let file_infos = context.files.list(&asked.path).await?;

@@ -6,7 +6,10 @@ use futures::StreamExt;
 use futures::stream::Stream;
 use http::StatusCode;
 use mezzo_proto::v1::agent::operator_server::Operator;
-use mezzo_proto::v1::agent::{Call, FileChunk, ReadFileRequest, Response as OperatorResponse};
+use mezzo_proto::v1::agent::{
+    Call, FileChunk, ReadFileRequest, Response as OperatorResponse, StatisticsRequest,
+    StatisticsResponse,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -14,6 +17,7 @@ use super::Context;
 use super::encoding::Refusal;
 use super::files::FileError;
 use super::operator::invoke;
+use super::statistics;
 
 #[derive(Debug)]
 pub(super) struct Api {
@@ -43,6 +47,14 @@ impl Operator for Api {
         let chunks = self.context.files.read(request.into_inner()).await.map_err(failed)?;
         let chunks = ReceiverStream::new(chunks).map(|chunk| chunk.map_err(failed));
         Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn statistics(
+        &self,
+        request: Request<StatisticsRequest>,
+    ) -> Result<Response<StatisticsResponse>, Status> {
+        let answer = statistics::of_tasks(&self.context, request.into_inner()).await;
+        answer.map(Response::new).map_err(refused)
     }
 }
 

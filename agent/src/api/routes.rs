@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use mezzo_proto::v1::agent::operator_server::OperatorServer;
 
-use super::{Context, MAX_MESSAGE_BYTES, browse, operator, operator_grpc};
+use super::statistics::off_the_loop;
+use super::{Context, MAX_MESSAGE_BYTES, browse, operator, operator_grpc, statistics};
 
 /// The descriptors for gRPC reflection are damaged: a fault of the build.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +42,16 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
         "/version" => json(operator::version_json()),
         "/metrics" => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], context.metrics.render_prometheus()).into_response()
+            let metrics = context.metrics.clone();
+            // Tasks are measured for it.
+            match off_the_loop(move || metrics.render_prometheus()).await {
+                Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+                Err(refusal) => refusal.into_response(),
+            }
+        }
+        "/containers" => statistics::list(&context, true).await,
+        "/monitor/statistics" | "/monitor/statistics.json" => {
+            statistics::list(&context, false).await
         }
         "/metrics/snapshot" => json(context.metrics.render_snapshot()),
         _ if under(path, "/api/v1/executor") || under(path, "/api/v1/resource_provider") => {
@@ -87,6 +97,7 @@ mod tests {
 
     use super::*;
     use crate::api::Files;
+    use crate::meter::Meter;
     use crate::view::View;
 
     async fn router() -> axum::Router {
@@ -101,7 +112,8 @@ mod tests {
         let limits = mezzo_http_server::Limits::new(8);
         let budget = mezzo_http_server::Budget::new(1 << 20);
         let flags = Vec::new();
-        let context = Context { view, metrics, files, store, flags, limits, budget };
+        let meter = Meter::idle();
+        let context = Context { view, meter, metrics, files, store, flags, limits, budget };
         super::router(context).await.unwrap()
     }
 
@@ -127,6 +139,8 @@ mod tests {
             assert!(get("/version").await.1.contains(r#""version":"1.11.0""#));
             assert!(get("/metrics/snapshot").await.1.contains(r#""slave/tasks_finished":1"#));
             assert!(get("/metrics").await.1.contains("mezzo_slave_tasks_finished_total 1"));
+            assert_eq!(get("/containers").await, (200, "[]".into()));
+            assert_eq!(get("/monitor/statistics").await, (200, "[]".into()));
             assert_eq!(get("/nowhere").await.0, 404);
             assert_eq!(get("/api/v1").await.0, 405);
         }

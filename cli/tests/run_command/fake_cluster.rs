@@ -289,6 +289,13 @@ impl agent::operator_server::Operator for FakeAgent {
         Err(Status::unimplemented("only ReadFile here"))
     }
 
+    async fn statistics(
+        &self,
+        _: Request<agent::StatisticsRequest>,
+    ) -> Result<Response<agent::StatisticsResponse>, Status> {
+        Err(Status::unimplemented("only ReadFile here"))
+    }
+
     async fn read_file(
         &self,
         request: Request<agent::ReadFileRequest>,

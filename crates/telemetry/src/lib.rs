@@ -9,6 +9,7 @@
 //! * [`chain`] prints an error with all its sources.
 
 mod chain;
+mod families;
 mod logging;
 mod metrics;
 mod readings;
@@ -17,6 +18,7 @@ mod system;
 mod timer;
 
 pub use chain::{Chain, chain};
+pub use families::{Families, Labels};
 pub use logging::{LogError, init_logging};
 pub use metrics::{Counter, Gauge, Metrics};
 pub use readings::Readings;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::families::Families;
 use crate::readings::{Reading, Readings};
 use crate::system;
 use crate::timer::Timer;
@@ -28,10 +29,12 @@ pub struct Metrics {
 struct Shared {
     held: Mutex<BTreeMap<String, Held>>,
     sources: Mutex<Vec<Source>>,
+    family_sources: Mutex<Vec<FamilySource>>,
     native: Mutex<Registry>,
 }
 
 type Source = Arc<dyn Fn(&mut Readings) + Send + Sync>;
+type FamilySource = Arc<dyn Fn(&mut Families) + Send + Sync>;
 
 #[derive(Clone)]
 enum Held {
@@ -129,6 +132,11 @@ impl Metrics {
         lock(&self.shared.sources).push(Arc::new(read));
     }
 
+    /// Metrics with labels, read whenever Prometheus asks. May block for a while: [`Metrics::render_prometheus`] then does.
+    pub fn family_source(&self, read: impl Fn(&mut Families) + Send + Sync + 'static) {
+        lock(&self.shared.family_sources).push(Arc::new(read));
+    }
+
     /// The machine's `system/…` gauges.
     pub fn register_system(&self) {
         self.source(|readings| system::read(Path::new("/proc"), Path::new("/sys"), readings));
@@ -196,6 +204,15 @@ impl Metrics {
         held.iter().map(|(name, held)| (name.clone(), held.clone())).collect()
     }
 
+    fn read_family_sources(&self) -> Families {
+        let sources = lock(&self.shared.family_sources).clone();
+        let mut families = Families::default();
+        for source in sources {
+            source(&mut families);
+        }
+        families
+    }
+
     fn read_sources(&self) -> Readings {
         let sources = lock(&self.shared.sources).clone();
         let mut readings = Readings::default();
@@ -251,7 +268,7 @@ impl Collector for Rendering {
                 Reading::Gauge(value) => one(name, &ConstGauge::new(value))?,
             }
         }
-        Ok(())
+        self.0.read_family_sources().encode(&mut encoder)
     }
 }
 
@@ -305,6 +322,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::families::Labels;
 
     #[test]
     fn handles_of_one_name_share_one_value() {
@@ -367,6 +385,13 @@ mod tests {
         >::default();
         metrics.register_native(|registry| registry.register("calls", "Calls", family.clone()));
         family.get_or_create(&vec![("type".to_owned(), "ACCEPT".to_owned())]).inc();
+        metrics.family_source(|families| {
+            for (task, seconds) in [("a", 1.5), ("b\"", 2.0)] {
+                let labels = Labels::new([("task", task), ("role", "*")]);
+                families.counter("task_cpu_seconds", &labels, seconds);
+                families.gauge("task_memory_bytes", &labels, 4096.0);
+            }
+        });
         let text = metrics.render_prometheus();
         for line in [
             "# TYPE mezzo_master_tasks_finished counter",
@@ -377,6 +402,10 @@ mod tests {
             "mezzo_registrar_state_store_seconds_count 1",
             "mezzo_agent_x_total 1.0",
             "calls_total{type=\"ACCEPT\"} 1",
+            "# TYPE mezzo_task_cpu_seconds counter",
+            "mezzo_task_cpu_seconds_total{task=\"a\",role=\"*\"} 1.5",
+            "mezzo_task_cpu_seconds_total{task=\"b\\\"\",role=\"*\"} 2.0",
+            "mezzo_task_memory_bytes{task=\"a\",role=\"*\"} 4096.0",
             "# EOF",
         ] {
             assert!(text.lines().any(|held| held == line), "{line} is not in:\n{text}");

@@ -7,7 +7,9 @@ use crate::endpoint::{MAX_MESSAGE_BYTES, Target};
 use crate::error::{ConnectError, OperatorError, ServerKind};
 use crate::v1;
 use crate::v1::agent::operator_client::OperatorClient;
-use crate::v1::agent::{Call, FileChunk, ReadFileRequest, Response, call};
+use crate::v1::agent::{
+    Call, FileChunk, ReadFileRequest, Response, StatisticsRequest, TaskStatistics, call,
+};
 
 /// A connection to an agent. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -100,6 +102,26 @@ impl Agent {
             })
             .await?;
         Ok(response.list_files.unwrap_or_default().file_infos)
+    }
+
+    /// What running tasks use: all of the agent's, or the one that is named.
+    ///
+    /// # Errors
+    /// [`OperatorError`]; `is_not_found` if the one that is named does not run here.
+    pub async fn statistics(
+        &self,
+        only: Option<(v1::FrameworkId, v1::TaskId)>,
+    ) -> Result<Vec<TaskStatistics>, OperatorError> {
+        let (framework_id, task_id) = only.unzip();
+        match self.client.clone().statistics(StatisticsRequest { framework_id, task_id }).await {
+            Ok(response) => Ok(response.into_inner().tasks),
+            Err(status) => Err(OperatorError::from_status(
+                ServerKind::Agent,
+                &self.address,
+                "statistics",
+                status,
+            )),
+        }
     }
 
     /// Reads a file of a task's sandbox.

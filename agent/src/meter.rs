@@ -1,0 +1,143 @@
+//! What running tasks use, read from the kernel when somebody asks and never in between.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mezzo_proto::v1;
+use mezzo_types::{ContainerId, FrameworkId, TaskId};
+
+use crate::cgroups::Usage;
+use crate::clock::Clock;
+use crate::containerizer::Containerizer;
+use crate::view::View;
+
+/// A task that runs, as far as measuring it goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Metered {
+    pub(crate) framework: FrameworkId,
+    pub(crate) task: TaskId,
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) container: ContainerId,
+    pub(crate) status: Option<v1::ContainerStatus>,
+    /// Processors asked for, and the most it may use; none if only the machine limits it.
+    pub(crate) cpus: f64,
+    pub(crate) cpus_limit: Option<f64>,
+}
+
+/// What one task uses.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    pub(crate) of: Metered,
+    pub(crate) usage: Usage,
+    /// The same as Mesos tells it.
+    pub(crate) statistics: v1::ResourceStatistics,
+}
+
+/// Reads what tasks use. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    view: View,
+    containers: Option<Containerizer>,
+    clock: Clock,
+    /// One reading at a time: many who ask cost no more at once than one does.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Meter {
+    pub(crate) fn new(view: View, containers: Containerizer, clock: Clock) -> Self {
+        Meter { view, containers: Some(containers), clock, turn: Arc::default() }
+    }
+
+    /// Of an agent that has no containers.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Meter {
+            view: View::default(),
+            containers: None,
+            clock: Clock::start(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// All running tasks, or the one that is named, in order of framework and task. One that ends meanwhile is left out. Blocks for
+    /// some reads of kernel files per task.
+    pub(crate) fn read(&self, only: Option<&(FrameworkId, TaskId)>) -> Vec<Reading> {
+        let Some(containers) = &self.containers else { return Vec::new() };
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |of: Metered| {
+            let usage = containers.usage(&of.container)?;
+            let statistics = statistics(&of, &usage, self.clock.now().unix_secs_f64());
+            Some(Reading { of, usage, statistics })
+        };
+        self.view.metered(only).into_iter().filter_map(read).collect()
+    }
+}
+
+/// `timestamp` is in seconds since 1970.
+fn statistics(of: &Metered, usage: &Usage, timestamp: f64) -> v1::ResourceStatistics {
+    let seconds = |ns: u64| Some(ns as f64 / 1e9);
+    let count = |count: u64| Some(u32::try_from(count).unwrap_or(u32::MAX));
+    let limit = |bytes: u64| (bytes != u64::MAX).then_some(bytes);
+    v1::ResourceStatistics {
+        timestamp,
+        cpus_user_time_secs: seconds(usage.cpu_user_ns),
+        cpus_system_time_secs: seconds(usage.cpu_system_ns),
+        cpus_limit: of.cpus_limit,
+        cpus_soft_limit: Some(of.cpus),
+        cpus_nr_periods: count(usage.cpu_periods),
+        cpus_nr_throttled: count(usage.cpu_throttled_periods),
+        cpus_throttled_time_secs: seconds(usage.cpu_throttled_ns),
+        mem_total_bytes: Some(usage.memory_bytes),
+        mem_total_memsw_bytes: Some(usage.memory_bytes.saturating_add(usage.memory_swap_bytes)),
+        mem_limit_bytes: limit(usage.memory_limit_bytes),
+        mem_soft_limit_bytes: limit(usage.memory_soft_limit_bytes),
+        // As Mesos has it: resident is what is anonymous, and "file" and "cache" are one.
+        mem_rss_bytes: Some(usage.memory_anon_bytes),
+        mem_anon_bytes: Some(usage.memory_anon_bytes),
+        mem_file_bytes: Some(usage.memory_cache_bytes),
+        mem_cache_bytes: Some(usage.memory_cache_bytes),
+        mem_mapped_file_bytes: Some(usage.memory_mapped_bytes),
+        mem_unevictable_bytes: Some(usage.memory_unevictable_bytes),
+        mem_swap_bytes: Some(usage.memory_swap_bytes),
+        threads: count(usage.pids),
+        ..v1::ResourceStatistics::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_in_mesos_units() {
+        let of = Metered {
+            framework: "f".into(),
+            task: "t".into(),
+            name: "t".to_owned(),
+            role: "*".to_owned(),
+            container: "c".into(),
+            status: None,
+            cpus: 0.5,
+            cpus_limit: None,
+        };
+        let usage = Usage {
+            cpu_user_ns: 1_500_000_000,
+            cpu_throttled_ns: 20_000_000,
+            cpu_periods: 7,
+            memory_bytes: 10,
+            memory_swap_bytes: 5,
+            memory_anon_bytes: 4,
+            memory_limit_bytes: u64::MAX,
+            memory_soft_limit_bytes: 32 << 20,
+            pids: 3,
+            ..Usage::default()
+        };
+        let told = statistics(&of, &usage, 1.5);
+        assert_eq!((told.timestamp, told.cpus_user_time_secs), (1.5, Some(1.5)));
+        assert_eq!((told.cpus_throttled_time_secs, told.cpus_nr_periods), (Some(0.02), Some(7)));
+        assert_eq!((told.cpus_limit, told.cpus_soft_limit), (None, Some(0.5)));
+        assert_eq!((told.mem_total_memsw_bytes, told.mem_rss_bytes), (Some(15), Some(4)));
+        assert_eq!((told.mem_limit_bytes, told.mem_soft_limit_bytes), (None, Some(32 << 20)));
+        assert_eq!(told.threads, Some(3));
+    }
+}

@@ -1,0 +1,64 @@
+//! A table that is drawn again in its place on a terminal, and one below the other elsewhere.
+
+use std::io::IsTerminal;
+
+use terminal_size::{Height, terminal_size};
+
+use crate::failure::Failure;
+use crate::output::{self, Row};
+
+/// To the upper left corner; the rest of the line; the rest of the screen.
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_REST: &str = "\x1b[J";
+
+#[derive(Debug)]
+pub(crate) struct Screen {
+    terminal: bool,
+}
+
+impl Screen {
+    pub(crate) fn open() -> Self {
+        Screen { terminal: std::io::stdout().is_terminal() }
+    }
+
+    /// Shows the heading and as many rows as fit.
+    pub(crate) fn show<R: Row>(&mut self, heading: &str, rows: &[R]) -> Result<(), Failure> {
+        let table = output::table(rows);
+        if !self.terminal {
+            return output::print_text(&format!("{heading}\n{table}\n"));
+        }
+        let height = terminal_size().map_or(24, |(_, Height(height))| usize::from(height));
+        output::print_text(&frame(heading, &table, height))
+    }
+}
+
+/// `height` lines at most; the last one says how many rows did not fit.
+fn frame(heading: &str, table: &str, height: usize) -> String {
+    let lines = Vec::from_iter(std::iter::once(heading).chain([""]).chain(table.lines()));
+    let room = height.saturating_sub(1).max(4);
+    let mut text = HOME.to_owned();
+    let shown = if lines.len() > room { room - 1 } else { lines.len() };
+    for line in &lines[..shown] {
+        text.push_str(&format!("{line}{CLEAR_LINE}\n"));
+    }
+    if shown < lines.len() {
+        text.push_str(&format!("… and {} more{CLEAR_LINE}\n", lines.len() - shown));
+    }
+    text + CLEAR_REST
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted() {
+        let table = "TASK\na\nb\nc\n";
+        let all = frame("heading", table, 24);
+        assert!(all.contains("c\x1b[K\n") && !all.contains("more"), "{all:?}");
+        let some = frame("heading", table, 6);
+        assert_eq!(some.matches('\n').count(), 5);
+        assert!(some.contains("a\x1b[K") && some.contains("… and 2 more"), "{some:?}");
+    }
+}
