@@ -117,6 +117,18 @@ impl Probe {
         self.ending(&id).await
     }
 
+    /// Runs a task after a daemon was started again. The first offers that are read may be from before: what is launched
+    /// on them is dropped, and a framework tries again.
+    pub(crate) async fn run_on_new_offers(&mut self, name: &str, command: &str) -> TaskStatus {
+        for attempt in 0..10 {
+            let status = self.run(task(&format!("{name}-{attempt}")).shell(command)).await;
+            if status.state() != TaskState::TaskDropped {
+                return status;
+            }
+        }
+        panic!("{name} is dropped each time: {:#?}", self.updates);
+    }
+
     pub(crate) async fn ending(&mut self, id: &str) -> TaskStatus {
         self.until("the task to end", |probe| probe.end_of(id).is_some()).await;
         self.end_of(id).cloned().expect("it has ended")

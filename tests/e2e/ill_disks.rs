@@ -100,7 +100,7 @@ async fn has_a_damaged_log(cluster: &mut Cluster, probe: &mut Probe) {
     };
     for id in ["first", "second", "third"] {
         let before = syncs(cluster).expect("a metric");
-        let status = probe.run(task(id).shell("true")).await;
+        let status = probe.run_on_new_offers(id, "true").await;
         assert_eq!(status.state(), TaskState::TaskFinished, "{status:?}");
         let synced = |cluster: &Cluster| (syncs(cluster)? > before).then_some(());
         cluster.wait("the records to be on the disk", synced).expect("syncs");
@@ -189,7 +189,7 @@ async fn a_full_disk_of_the_sandboxes_fails_launches_until_it_is_cleaned() {
         (removing.count() == 0).then_some(())
     };
     cluster.wait("what was in it to go", removed).expect("goes");
-    let after = probe.run(task("after").shell("true")).await;
+    let after = probe.run_on_new_offers("after", "true").await;
     assert_eq!(after.state(), TaskState::TaskFinished, "{after:?}");
     tell(&cluster);
     ends_well(&mut probe, "runs").await;

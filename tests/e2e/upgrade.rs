@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mezzo_sdk::v1::{TaskState, TaskStatus};
+use mezzo_sdk::v1::TaskState;
 use mezzo_tests::{Cluster, Options, binary};
 use nix::sys::signal::Signal;
 
@@ -16,18 +16,6 @@ fn new_build(directory: &Path) -> PathBuf {
         std::fs::copy(binary(name).expect("built"), build.join(name)).expect("copies");
     }
     build.join("mezzo")
-}
-
-/// Runs a task. The first offers that are read may be from before the upgrade: what is launched on them is
-/// dropped, and a framework tries again.
-async fn run_on_new(probe: &mut Probe, name: &str, command: &str) -> TaskStatus {
-    for attempt in 0..10 {
-        let status = probe.run(task(&format!("{name}-{attempt}")).shell(command)).await;
-        if status.state() != TaskState::TaskDropped {
-            return status;
-        }
-    }
-    panic!("{name} is dropped each time: {:#?}", probe.updates);
 }
 
 #[tokio::test]
@@ -51,13 +39,13 @@ async fn tasks_run_on_while_agent_and_master_are_upgraded() {
     cluster.start_agent().expect("the new build takes over");
     assert_eq!(cluster.programs().agent, Some(build.clone()));
     assert_eq!(cluster.inits(), before, "the tasks never noticed");
-    let status = run_on_new(&mut probe, "by-new-agent", "exit 3").await;
+    let status = probe.run_on_new_offers("by-new-agent", "exit 3").await;
     assert_eq!(status.termination.and_then(|t| t.exit_code), Some(3));
 
     cluster.end_master(Signal::SIGTERM).expect("ends");
     cluster.start_master().expect("the new build takes over");
     assert_eq!(cluster.programs().master, Some(build));
-    let status = run_on_new(&mut probe, "by-new-master", "exit 4").await;
+    let status = probe.run_on_new_offers("by-new-master", "exit 4").await;
     assert_eq!(status.termination.and_then(|t| t.exit_code), Some(4));
     assert_eq!(cluster.inits(), before, "the tasks never noticed");
 
