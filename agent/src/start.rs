@@ -11,6 +11,7 @@ use mezzo_http_server::{
     Budget, Gate, Limits, MEMORY_BYTES, Share, connections_beside, raise_open_files,
 };
 use mezzo_proto::v1;
+use mezzo_store::WriteError;
 use mezzo_telemetry::{Heartbeat, Metrics};
 use mezzo_types::{Attributes, IdSource, ParseAttributesError};
 use tokio::net::TcpListener;
@@ -90,6 +91,8 @@ pub enum AgentError {
     Api(#[source] api::RoutesError),
     #[error("could not go on; tasks are untouched, and a new start takes up from the last record")]
     Loop(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("could not go on with these records; the agent starts again, and tasks are untouched")]
+    StartAgain(#[source] WriteError),
     #[error("the master barred this agent: {0}")]
     Barred(String),
 }
@@ -284,7 +287,7 @@ impl Recovered {
             meter,
             metrics,
             files,
-            store,
+            store: store.clone(),
             flags: flags.told(),
             limits,
             budget: budget.clone(),
@@ -330,7 +333,12 @@ impl Recovered {
             }
             Err(error) => {
                 containers.stop().await;
-                Err(error)
+                match store.failure() {
+                    Some(failure @ WriteError::Reopen { .. }) => {
+                        Err(AgentError::StartAgain(failure))
+                    }
+                    _ => Err(error),
+                }
             }
         }
     }

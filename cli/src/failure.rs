@@ -20,11 +20,18 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     hint: Option<String>,
     code: u8,
+    starts_again: bool,
 }
 
 impl Failure {
     pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Failure { sentence: sentence.into(), causes: Vec::new(), hint: None, code: FAILED }
+        Failure {
+            sentence: sentence.into(),
+            causes: Vec::new(),
+            hint: None,
+            code: FAILED,
+            starts_again: false,
+        }
     }
 
     /// `sentence` says what failed, the error and its sources say why.
@@ -60,6 +67,17 @@ impl Failure {
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// It passes when this program, with the same arguments, starts again.
+    pub(crate) fn and_start_again(mut self) -> Self {
+        self.starts_again = true;
+        self
+    }
+
+    /// Whether the program should start again.
+    pub(crate) fn starts_again(&self) -> bool {
+        self.starts_again
     }
 
     /// The output's reader has gone: nothing is said, and nobody would read it.

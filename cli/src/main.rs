@@ -33,6 +33,7 @@ mod run;
 mod usage;
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -59,6 +60,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             failure.report();
+            if failure.starts_again() {
+                start_again().report();
+            }
             failure.code()
         }
     };
@@ -67,6 +71,15 @@ fn main() -> ExitCode {
     // A daemon's store may have threads of RocksDB at work, from under which an ordinary exit would
     // take the library's statics: the process would abort. What was promised is on the disk.
     mezzo_agent_sys::exit_at_once(code)
+}
+
+/// Becomes this program anew, in the same process, with the same arguments. Comes back only if that fails.
+fn start_again() -> Failure {
+    let error = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program).args(std::env::args_os().skip(1)).exec(),
+        Err(error) => error,
+    };
+    Failure::from_error("could not start again", &error)
 }
 
 async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {

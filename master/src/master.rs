@@ -8,6 +8,7 @@ use mezzo_http_server::{Budget, Gate, Limits, MEMORY_BYTES, Share};
 use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
 use mezzo_master_core::{Config, Master};
 use mezzo_proto::v1;
+use mezzo_store::WriteError;
 use mezzo_telemetry::{Heartbeat, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -54,6 +55,10 @@ pub enum MasterError {
     Api(#[source] anyhow::Error),
     #[error("the master stopped leading: nothing was promised that is not in the log")]
     Leader(#[source] anyhow::Error),
+    #[error(
+        "the master cannot go on with this store; it starts again, and nothing was promised that is not in the log"
+    )]
+    StartAgain(#[source] WriteError),
 }
 
 /// Runs a master until `shutdown` resolves. `heartbeat` is given by its main loop. `ready` gets the address it serves on once it leads and
@@ -120,7 +125,7 @@ pub async fn run(
         budget: budget.clone(),
         view: view.clone(),
         metrics,
-        store: disk,
+        store: disk.clone(),
         master_info: Arc::new(info),
         start_time: started.unix_secs_f64(),
         elected_time: clock.now().unix_secs_f64(),
@@ -153,7 +158,12 @@ pub async fn run(
         leading.await.ok();
     }
     drop(serving);
-    outcome
+    match disk.failure() {
+        Some(failure @ WriteError::Reopen { .. }) if outcome.is_err() => {
+            Err(MasterError::StartAgain(failure))
+        }
+        _ => outcome,
+    }
 }
 
 fn master_info(flags: &Flags, address: SocketAddr, cluster_id: &str) -> v1::MasterInfo {

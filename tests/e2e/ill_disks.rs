@@ -194,3 +194,58 @@ async fn a_full_disk_of_the_sandboxes_fails_launches_until_it_is_cleaned() {
     tell(&cluster);
     ends_well(&mut probe, "runs").await;
 }
+
+/// A used-up quota is waited for, like a full disk: the agent goes on answering, and when there is room it starts again by
+/// itself, in the same process. Whatever was ordered meanwhile ends once.
+#[tokio::test]
+async fn a_used_up_quota_of_the_agent_is_waited_for() {
+    let mut cluster = Cluster::prepare(Options::default()).expect("a cluster");
+    let disk = Disk::with_quota(&cluster.agent_work_dir(), 256, 48).expect("a disk");
+    cluster.start_master().expect("starts");
+    // The second one is told a port, on which it serves again when it starts again.
+    cluster.start_agent().expect("starts");
+    cluster.kill_agent().expect("killed");
+    cluster.start_agent().expect("starts");
+    let pid = cluster.agent_pid();
+    let mut probe = Probe::connect(&cluster).await;
+    probe.launch(task("runs").shell(until_told(&cluster)));
+    probe.until_running("runs").await;
+    disk.fill().expect("fills");
+    // More than the log of the store has allocated already.
+    let many = (0..80).map(|number| format!("large-{number}"));
+    for id in many.clone() {
+        probe.launch(
+            task(&id).cpus(0.1).mem(16.0).shell("true").label("ballast", "x".repeat(100_000)),
+        );
+    }
+    let looking = tokio::task::spawn_blocking(move || {
+        let used_up = |cluster: &Cluster| {
+            let health = cluster.get(cluster.agent_address(), "/health").ok()?;
+            health.contains("is used up: nothing new is taken").then_some(())
+        };
+        (cluster.wait("the quota to be used up", used_up), cluster)
+    });
+    let looked = tokio::select! {
+        // Launches go on, until their records use it up.
+        () = probe.until("nothing", |_| false) => unreachable!(),
+        looked = looking => looked,
+    };
+    let (used_up, mut cluster) = looked.expect("looks");
+    used_up.expect("is used up");
+    tell(&cluster);
+    disk.free().expect("frees");
+    let back = |cluster: &Cluster| {
+        let health = cluster.get(cluster.agent_address(), "/health").ok()?;
+        let registered = cluster.get(cluster.agent_address(), "/metrics/snapshot").ok()?;
+        (health.is_empty() && registered.contains("\"slave/registered\":1")).then_some(())
+    };
+    cluster.wait("the agent to be back", back).expect("is back");
+    assert_eq!(cluster.agent_pid(), pid);
+    assert!(cluster.logs().contains("was used up and has room again"), "{}", cluster.logs());
+    ends_well(&mut probe, "runs").await;
+    for id in many {
+        probe.ending(&id).await;
+    }
+    let after = probe.run_on_new_offers("after", "true").await;
+    assert_eq!(after.state(), TaskState::TaskFinished, "{after:?}");
+}

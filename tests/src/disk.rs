@@ -1,4 +1,4 @@
-//! A small disk of its own for a directory: an ext4 image on a loop device.
+//! A small disk of its own for a directory: an image of ext4, or of btrfs with a quota, on a loop device.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -26,6 +26,20 @@ impl Disk {
             &["-q", "-F", "-E", "root_owner=0:0", &disk.image().display().to_string()],
         )?;
         disk.remount()?;
+        Ok(disk)
+    }
+
+    /// Makes a btrfs of `mib` MiB with a quota of `quota_mib` MiB and mounts it on `directory`, which is made.
+    pub fn with_quota(directory: &Path, mib: u64, quota_mib: u64) -> Result<Self> {
+        fs::create_dir_all(directory).context("cannot make the mount point")?;
+        let image = tempfile::Builder::new().prefix("mezzo-disk-").tempdir()?;
+        let disk = Self { image, mounted: directory.to_owned() };
+        File::create(disk.image())?.set_len(mib << 20)?;
+        run("mkfs.btrfs", &["-q", "-f", &disk.image().display().to_string()])?;
+        disk.remount()?;
+        let mounted = directory.display().to_string();
+        run("btrfs", &["quota", "enable", &mounted])?;
+        run("btrfs", &["qgroup", "limit", &format!("{quota_mib}M"), &mounted])?;
         Ok(disk)
     }
 

@@ -72,6 +72,11 @@ const TO_TEST: &[Need] = &[
         present: || on_path("mkfs.ext4"),
     },
     Need {
+        package: "btrfs-progs",
+        reason: "makes the disk whose quota a test uses up",
+        present: || on_path("mkfs.btrfs"),
+    },
+    Need {
         package: "python3-dev",
         reason: "compiles a dependency of pymesos",
         present: || succeeds("python3", &["-c", PYTHON_HEADER]),

@@ -87,5 +87,8 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         let _ = print_text(&format!("ready {address}\n"));
     };
     let running = mezzo_agent::run(flags.agent, heartbeat, ready, shutdown);
-    running.await.map_err(|error| Failure::of(&error))
+    running.await.map_err(|error| match &error {
+        mezzo_agent::AgentError::StartAgain(_) => Failure::of(&error).and_start_again(),
+        _ => Failure::of(&error),
+    })
 }

@@ -69,5 +69,8 @@ pub(crate) async fn run(flags: Flags) -> Result<(), Failure> {
         let _ = print_text(&format!("ready {address}\n"));
     };
     let running = mezzo_master::run(flags.master, heartbeat, ready, shutdown);
-    running.await.map_err(|error| Failure::of(&error))
+    running.await.map_err(|error| match &error {
+        mezzo_master::MasterError::StartAgain(_) => Failure::of(&error).and_start_again(),
+        _ => Failure::of(&error),
+    })
 }

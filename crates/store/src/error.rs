@@ -127,6 +127,12 @@ pub enum WriteError {
         source: EngineError,
     },
 
+    /// RocksDB goes on by itself after a full disk, but not after a quota that was used up.
+    #[error(
+        "the quota of store {dir} was used up and has room again; start this process again, so that it opens the store anew and goes on"
+    )]
+    Reopen { dir: PathBuf },
+
     /// A write or sync failed before this one was tried.
     #[error(
         "store {dir} takes no writes since an earlier one failed; see its first failure, then restart this process"
@@ -139,9 +145,9 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// Whether RocksDB goes on by itself when there is room. A quota that is used up is not of this kind.
-    pub(crate) fn is_space(error: &rocksdb::Error) -> bool {
-        error.as_ref().contains("No space left on device")
+    /// What the disk lacks, if that is why a write failed: it passes.
+    pub(crate) fn lack(error: &rocksdb::Error) -> Option<Lack> {
+        Lack::of(error.as_ref())
     }
 
     pub(crate) fn from_engine(dir: PathBuf, error: rocksdb::Error) -> Self {
@@ -190,6 +196,24 @@ impl OpenError {
     }
 }
 
+/// What there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// On the file system.
+    Space,
+    /// Of what this user, project or subvolume may use of it.
+    Quota,
+}
+
+impl Lack {
+    fn of(text: &str) -> Option<Self> {
+        // `strerror` of ENOSPC and EDQUOT.
+        let lacks =
+            [("No space left on device", Self::Space), ("Disk quota exceeded", Self::Quota)];
+        lacks.into_iter().find_map(|(words, lack)| text.contains(words).then_some(lack))
+    }
+}
+
 /// The causes that have their own sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -212,7 +236,7 @@ impl Cause {
             || has("While lock file") && has("temporarily unavailable")
         {
             Self::Locked
-        } else if has("No space left on device") || has("Disk quota exceeded") {
+        } else if Lack::of(text).is_some() {
             Self::OutOfSpace
         } else if has("Permission denied") || has("Operation not permitted") {
             Self::Denied
@@ -222,6 +246,25 @@ impl Cause {
             Self::Damaged
         } else {
             Self::Other
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_used_up_quota_pass_and_a_broken_disk_does_not() {
+        let of = |errno: nix::errno::Errno| {
+            let error = std::io::Error::from(errno);
+            Lack::of(&format!("IO error: While appending to file: /data/000004.log: {error}"))
+        };
+        use nix::errno::Errno;
+        assert_eq!(of(Errno::ENOSPC), Some(Lack::Space));
+        assert_eq!(of(Errno::EDQUOT), Some(Lack::Quota));
+        for errno in [Errno::EIO, Errno::EROFS, Errno::ESTALE, Errno::EACCES] {
+            assert_eq!(of(errno), None, "{errno}");
         }
     }
 }

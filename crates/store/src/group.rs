@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use rocksdb::{DB, WriteBatch, WriteOptions};
 
 use crate::batch::{Batch, Change};
-use crate::error::WriteError;
+use crate::error::{Lack, WriteError};
 use crate::held::{Held, Notice};
 use crate::layout::{SYNCED_KEY, synced_value};
 use crate::pace::{Pace, Slowness};
@@ -69,6 +69,13 @@ pub(crate) struct Group {
     syncs: AtomicU64,
 }
 
+/// What became of a sync.
+enum Synced {
+    /// The last write that is on the disk for certain.
+    To(u64),
+    Lacks(Lack),
+}
+
 #[derive(Default)]
 struct State {
     /// When the oldest write was made that no round has taken yet.
@@ -79,6 +86,8 @@ struct State {
     draining: bool,
     /// Since when there is no space, if so.
     full_since: Option<Instant>,
+    /// What there is too little of then.
+    lack: Option<Lack>,
     pace: Pace,
     /// The last write that is on the disk, and whether the log says so already.
     synced_sequence: u64,
@@ -126,8 +135,10 @@ impl Group {
     }
 
     pub fn check_room(&self) -> Result<(), Shortage> {
-        let full = self.state().full_since.is_some();
-        self.keeper.check(full)
+        let state = self.state();
+        let lack = state.full_since.and(state.lack);
+        drop(state);
+        self.keeper.check(lack)
     }
 
     /// The disk is slow, if it is. Logged now and then, by whoever notices it.
@@ -179,9 +190,9 @@ impl Group {
                 self.hold(self.state(), batch, notice)
             }
             Err(error) => {
-                self.is_space(error)?;
+                let lack = self.lack(error)?;
                 let mut state = self.state();
-                self.enter_full(&mut state);
+                self.enter_full(&mut state, lack);
                 self.hold(state, batch, notice)
             }
         }
@@ -235,29 +246,39 @@ impl Group {
         self.db.write_opt(compiled, options)
     }
 
-    /// Whether a failure is a want of space, which passes; any other one is remembered and returned.
-    fn is_space(&self, error: rocksdb::Error) -> Result<(), WriteError> {
-        if WriteError::is_space(&error) {
-            return Ok(());
+    /// What the disk lacks, if that is the failure, as it passes; any other one is remembered and returned.
+    fn lack(&self, error: rocksdb::Error) -> Result<Lack, WriteError> {
+        if let Some(lack) = WriteError::lack(&error) {
+            return Ok(lack);
         }
         // Who comes second hears that the file failed before, and not why; RocksDB itself knows.
         let mark = self.state().synced_sequence;
         let probe = self.put(&Batch::new(), Some(mark), &WriteOptions::default());
-        if probe.is_err_and(|cause| WriteError::is_space(&cause)) {
-            return Ok(());
+        if let Some(lack) = probe.err().and_then(|cause| WriteError::lack(&cause)) {
+            return Ok(lack);
         }
         let error = WriteError::from_engine(self.dir.clone(), error);
         Err(self.remember(&mut self.state(), error))
     }
 
-    fn enter_full(&self, state: &mut State) {
+    fn enter_full(&self, state: &mut State, lack: Lack) {
+        if state.lack != Some(Lack::Quota) {
+            state.lack = Some(lack);
+        }
         if state.full_since.is_some() {
             return;
         }
         state.full_since = Some(Instant::now());
-        self.keeper.give_up();
+        let what = match lack {
+            Lack::Space => {
+                self.keeper.give_up();
+                "no space left on the file system of the store"
+            }
+            // The reserve is for whoever opens the store anew.
+            Lack::Quota => "the quota of the store is used up",
+        };
         tracing::error!(store = %self.dir.display(),
-            "no space left on the file system of the store: what has to be written waits in memory; free some, no restart is needed");
+            "{what}: what has to be written waits in memory; free some, no restart is needed");
     }
 
     /// Remembers the first failure; every later write is refused with it.
@@ -327,13 +348,13 @@ impl Group {
                 state = self.state();
                 self.took(&mut state, began);
                 match outcome {
-                    Ok(Some(sequence)) => {
+                    Ok(Synced::To(sequence)) => {
                         state.synced_sequence = state.synced_sequence.max(sequence);
                         Ok(())
                     }
-                    Ok(None) => {
+                    Ok(Synced::Lacks(lack)) => {
                         // Everybody goes on waiting, in front of those who came meanwhile.
-                        self.enter_full(&mut state);
+                        self.enter_full(&mut state, lack);
                         state.dirty_since.get_or_insert(began);
                         state.waiting.splice(0..0, waiting);
                         return;
@@ -348,16 +369,19 @@ impl Group {
         }
     }
 
-    /// Syncs the log. Returns the last write that is on the disk for certain; nothing if there is no space.
-    fn sync(&self, looks: bool) -> Result<Option<u64>, WriteError> {
+    /// Syncs the log.
+    fn sync(&self, looks: bool) -> Result<Synced, WriteError> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let sequence = self.db.latest_sequence_number();
         mezzo_fault_points::hit!("store.syncing");
         let flushed = self.db.flush_wal(true);
         mezzo_fault_points::hit!("store.synced");
         if let Err(error) = flushed {
-            self.is_space(error)?;
-            return Ok(None);
+            // A quota that shows only now (that of a file server): nobody knows what of the log is lost.
+            if WriteError::lack(&error) == Some(Lack::Quota) {
+                return Err(WriteError::from_engine(self.dir.clone(), error));
+            }
+            return Ok(Synced::Lacks(self.lack(error)?));
         }
         if looks {
             // A sync of files that no path leads to any more succeeds.
@@ -366,7 +390,7 @@ impl Group {
             }
             self.keeper.look();
         }
-        Ok(Some(sequence))
+        Ok(Synced::To(sequence))
     }
 
     fn took(&self, state: &mut State, began: Instant) {
@@ -431,13 +455,24 @@ impl Group {
         self.wake.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Looks whether RocksDB takes writes again, by a write that changes nothing.
+    /// Looks whether RocksDB takes writes again, by a write that changes nothing. After a quota it takes none until it
+    /// is opened anew, which is worth it as soon as there is room.
     fn try_again(&self) {
-        let mark = self.state().synced_sequence;
+        let state = self.state();
+        let (lack, mark) = (state.lack, state.synced_sequence);
+        drop(state);
+        if lack == Some(Lack::Quota) {
+            if self.keeper.has_quota() {
+                let error = WriteError::Reopen { dir: self.dir.clone() };
+                self.remember(&mut self.state(), error);
+            }
+            return;
+        }
         match self.put(&Batch::new(), Some(mark), &WriteOptions::default()) {
             Ok(()) => {
                 let mut state = self.state();
                 let since = state.full_since.take();
+                state.lack = None;
                 let (held, waiting) = (state.held.len(), state.waiting.len());
                 state.dirty_since.get_or_insert_with(Instant::now);
                 drop(state);
@@ -446,9 +481,13 @@ impl Group {
             }
             // Another failure than want of space is remembered; the loop sees it.
             Err(error) => {
-                if !WriteError::is_space(&error) {
-                    let error = WriteError::from_engine(self.dir.clone(), error);
-                    self.remember(&mut self.state(), error);
+                let mut state = self.state();
+                match WriteError::lack(&error) {
+                    Some(lack) => state.lack = Some(lack),
+                    None => {
+                        let error = WriteError::from_engine(self.dir.clone(), error);
+                        self.remember(&mut state, error);
+                    }
                 }
             }
         }
@@ -468,12 +507,12 @@ impl Group {
             match self.put(&batch, mark, &WriteOptions::default()) {
                 Ok(()) => self.logged(notice),
                 Err(error) => {
-                    let outcome = self.is_space(error);
+                    let outcome = self.lack(error);
                     let mut state = self.state();
                     state.held.unpop(batch, notice);
                     state.draining = false;
-                    if outcome.is_ok() {
-                        self.enter_full(&mut state);
+                    if let Ok(lack) = outcome {
+                        self.enter_full(&mut state, lack);
                     }
                     return;
                 }

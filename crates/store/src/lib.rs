@@ -19,7 +19,8 @@
 //!
 //! A full disk is no failure: what has to be written waits in memory, in order and within bounds, until there
 //! is space, and whoever is about to promise something new asks [`Store::check_room`] first, which refuses
-//! while there is still room for what was promised before ([`Shortage`]).
+//! while there is still room for what was promised before ([`Shortage`]). So it is with a quota that is used up, but for its
+//! end: then the store has to be opened anew ([`WriteError::Reopen`]).
 //!
 //! Map: `batch` (what to write), `layout` (what is expected in the directory), `open` (finding out what
 //! is there), `tuning` (RocksDB's options), `store` (the handle), `group` (the shared sync), `ticket`

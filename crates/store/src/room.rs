@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 
+use crate::error::Lack;
+
 const MIB: u64 = 1 << 20;
 
 /// New promises leave this much alone, or an eighth of a small file system: some hundred thousand endings,
@@ -31,6 +33,9 @@ const LAST_BYTES: u64 = MIB;
 
 /// Name of the reserve in the store's directory. RocksDB leaves names alone that it does not know.
 pub(crate) const RESERVE_NAME: &str = "mezzo.reserve";
+
+/// Name of the file that is allocated and deleted to learn what is left of a quota.
+const PROBE_NAME: &str = "mezzo.probe";
 
 /// The room that a file system has, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,13 +80,17 @@ pub struct Shortage {
     pub headroom: u64,
     /// Not even what was promised before can be written any more; it waits in memory.
     pub full: bool,
+    /// It is a quota that is used up, of which `free` knows nothing.
+    pub quota: bool,
 }
 
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dir = self.dir.display();
         let free = mib(self.free);
-        if self.full {
+        if self.quota {
+            write!(f, "the quota of {dir} is used up")?;
+        } else if self.full {
             write!(f, "the file system of {dir} is full ({free} MiB left)")?;
         } else {
             let headroom = mib(self.headroom);
@@ -122,12 +131,18 @@ impl Keeper {
     }
 
     /// Whether new promises may be made, as of now.
-    pub fn check(&self, full: bool) -> Result<(), Shortage> {
+    pub fn check(&self, lack: Option<Lack>) -> Result<(), Shortage> {
         let Some(room) = Room::of(&self.dir) else { return Ok(()) };
+        let full = lack.is_some();
         let was_low = self.low.load(Ordering::Relaxed);
         let low = full || room.free < room.headroom() || was_low && !room.is_comfortable();
-        let shortage =
-            Shortage { dir: self.dir.clone(), free: room.free, headroom: room.headroom(), full };
+        let shortage = Shortage {
+            dir: self.dir.clone(),
+            free: room.free,
+            headroom: room.headroom(),
+            full,
+            quota: lack == Some(Lack::Quota),
+        };
         if low != was_low && self.low.swap(low, Ordering::Relaxed) != low {
             if low {
                 tracing::warn!("{shortage}");
@@ -156,6 +171,16 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// Whether as much as the reserve can be had beside it: the only way to learn what is left of a quota.
+    pub fn has_quota(&self) -> bool {
+        let Some(room) = Room::of(&self.dir) else { return false };
+        let probe = self.dir.join(PROBE_NAME);
+        let had = allocate(&probe, room.reserve());
+        // Also what was had of it in vain.
+        let removed = fs::remove_file(&probe);
+        had.is_ok() && removed.is_ok()
     }
 
     /// Deletes the reserve: its blocks are there for the next write.
@@ -198,6 +223,7 @@ mod tests {
             free: 5 * MIB + MIB / 2,
             headroom: 64 * MIB,
             full: false,
+            quota: false,
         };
         assert_eq!(
             low.to_string(),
@@ -206,6 +232,9 @@ mod tests {
         );
         let full = Shortage { full: true, free: 0, ..low };
         assert!(full.to_string().contains("/data/store is full (0.0 MiB left): nothing new"));
+        let quota = Shortage { quota: true, ..full };
+        let text = quota.to_string();
+        assert!(text.starts_with("the quota of /data/store is used up: nothing new"), "{text}");
     }
 
     #[test]
