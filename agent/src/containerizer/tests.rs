@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_proto::v1;
@@ -479,6 +479,12 @@ async fn containers_outlive_the_launcher() {
     let process = mezzo_agent_sys::PidFd::open(*first).expect("the launcher");
     process.signal(nix::libc::SIGKILL).expect("kill");
     assert!(process.wait(Some(PATIENCE)).expect("wait"));
+    // What is asked before the end of the connection is read fails, as nobody can tell what became of it.
+    let deadline = Instant::now() + PATIENCE;
+    while f.containers.shared.link.existing().is_some() {
+        assert!(Instant::now() < deadline, "the launcher's end is never noticed");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 
     // A new launcher serves new containers; the old one's end is told by the kernel and its exit file.
     f.containers.launch(spec("new", "exit 5"));
