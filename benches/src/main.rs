@@ -6,6 +6,7 @@
 //! stdout, and what it is doing to stderr.
 //!
 //! - `launch`: a task's life, in times and in what it costs.
+//! - `ebpf`: what the kernel's bookkeeping costs.
 //! - `floor`: what the figures are compared with.
 //! - `counters`, `tracepoints`: what processes used, and which system calls they made.
 //! - `conditions`: scheduling class and load.
@@ -13,6 +14,7 @@
 
 mod conditions;
 mod counters;
+mod ebpf;
 mod floor;
 mod launch;
 mod result;
@@ -27,7 +29,7 @@ use self::result::Measurement;
 
 type Bench = fn(&Sizes, &mut dyn FnMut(Measurement)) -> Result<()>;
 
-const BENCHES: [(&str, Bench); 1] = [("launch", launch::run)];
+const BENCHES: [(&str, Bench); 2] = [("ebpf", ebpf::run), ("launch", launch::run)];
 
 /// Fewer rounds of everything.
 const QUICK: &str = "--quick";
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     let arguments = Vec::from_iter(std::env::args().skip(1));
     let outcome = match arguments.as_slice() {
         [command, name] if command == "floor" => floor::serve(name),
+        [command, name] if command == "ebpf-work" => ebpf::serve(name),
         arguments => run(arguments),
     };
     match outcome {

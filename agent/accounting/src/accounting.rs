@@ -1,6 +1,6 @@
 //! The books, opened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use crate::feature::{Feature, PROGRAMS, Place, State, Status, TakeOver};
 use crate::grant::{Devices, Grant, SAFE_DEVICES};
 use crate::host::{self, Root, TaskId};
 use crate::load::Loaded;
-use crate::maps::Maps;
+use crate::maps::{Maps, Named};
 use crate::object::Object;
 use crate::pins::Pins;
 use crate::usage::{self, Usage};
@@ -244,32 +244,20 @@ impl Accounting {
         }))
     }
 
-    /// What all tasks have used so far, in a few system calls. Delays are left out unless asked for: they double the cost.
+    /// What all tasks have used so far, in a few system calls, in no order.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn snapshot(&self, delays: bool) -> Result<BTreeMap<TaskId, Usage>, ReadError> {
-        let mut all = BTreeMap::<TaskId, Usage>::new();
-        let map = &self.maps.counters;
-        let copies = map.map.copies();
-        let read = map.map.for_each(|key, values| {
-            if let Some((task, counters)) = entry::<Counters>(key, values, copies) {
-                all.entry(task).or_default().counters = counters;
-            }
-        });
-        read.map_err(|source| map.unreadable(source))?;
-        if delays {
-            let map = &self.maps.delays;
-            let read = map.map.for_each(|key, values| {
-                if let Some((task, delays)) = entry::<Delays>(key, values, copies)
-                    && let Some(usage) = all.get_mut(&task)
-                {
-                    usage.delays = delays;
-                }
-            });
-            read.map_err(|source| map.unreadable(source))?;
-        }
-        Ok(all)
+    pub fn snapshot(&self) -> Result<Vec<(TaskId, Counters)>, ReadError> {
+        entries(&self.maps.counters)
+    }
+
+    /// The histograms of run-queue delays of all tasks, likewise.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delays(&self) -> Result<Vec<(TaskId, Delays)>, ReadError> {
+        entries(&self.maps.delays)
     }
 
     /// All tasks in the maps. Those that an agent does not know after its start have ended while it was away, or belong to
@@ -278,7 +266,7 @@ impl Accounting {
     /// # Errors
     /// When the kernel refuses.
     pub fn tasks(&self) -> Result<Vec<TaskId>, ReadError> {
-        let mut all = std::collections::BTreeSet::new();
+        let mut all = BTreeSet::new();
         // A task that was entered or removed in part is in some of them only.
         for map in [&self.maps.counters, &self.maps.delays, &self.maps.ports, &self.maps.tasks] {
             let read = map.map.for_each(|key, _| {
@@ -334,8 +322,17 @@ impl Accounting {
     }
 }
 
-fn entry<T: FromBytes>(key: &[u8], values: &[u8], copies: usize) -> Option<(TaskId, T)> {
-    Some((TaskId(u64::read_from_bytes(key).ok()?), usage::sum(values, copies)?))
+/// All entries of a map with one record of counters per task and processor, added up.
+fn entries<T: FromBytes + IntoBytes + Default>(map: &Named) -> Result<Vec<(TaskId, T)>, ReadError> {
+    let copies = map.map.copies();
+    let mut all = Vec::new();
+    let read = map.map.for_each(|key, values| {
+        if let (Ok(task), Some(sum)) = (u64::read_from_bytes(key), usage::sum(values, copies)) {
+            all.push((TaskId(task), sum));
+        }
+    });
+    read.map_err(|source| map.unreadable(source))?;
+    Ok(all)
 }
 
 /// Whether a program's link is pinned and still holds.

@@ -7,7 +7,7 @@
 //!
 //! - [`Options`], [`Accounting::open`], [`State`]: begin, or go on where another agent left off;
 //! - [`TaskId`], [`Grant`]: what a task may;
-//! - [`Accounting::snapshot`], [`Usage`]: what it has used;
+//! - [`Accounting::snapshot`], [`Accounting::usage`], [`Usage`]: what it has used;
 //! - [`Events`]: refusals, out-of-memory kills, and ends of first processes, as they happen.
 //!
 //! What does not work on a host is left out, each [`Feature`] by itself, with a sentence that says why and what takes
@@ -33,7 +33,7 @@ pub use error::{AdmitError, OpenError, ReadError};
 pub use events::{Denial, Event, Events, Happening, Lost, Transport};
 pub use feature::{Feature, State, Status, TakeOver};
 pub use grant::{Access, Device, DeviceKind, Devices, Grant, PortPolicy, PortRule, SAFE_DEVICES};
-pub use host::{TaskId, mount_bpffs};
+pub use host::{TaskId, is_bpffs, mount_bpffs};
 pub use mezzo_agent_ebpf_common::{Counters, DELAY_BUCKETS, Delays, Flow, Flows};
 pub use object::Object;
 pub use usage::{Usage, delay_bound_ns};

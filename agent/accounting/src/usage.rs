@@ -1,7 +1,7 @@
 //! What a task has used.
 
 use mezzo_agent_ebpf_common::{Counters, DELAY_BUCKETS, Delays};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes, Unalign};
 
 /// All counters of one task, over all processors, since it was admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,33 +41,35 @@ pub fn delay_bound_ns(bucket: usize) -> u64 {
     1024 << bucket.min(DELAY_BUCKETS - 1)
 }
 
-/// Adds up the copies of a record of 64-bit counters, one copy per processor.
-pub(crate) fn sum<T: FromBytes>(values: &[u8], copies: usize) -> Option<T> {
-    let length = values.len() / copies.max(1);
-    let mut total = vec![0u64; length / 8];
-    for copy in values.chunks_exact(length.max(1)) {
-        for (total, word) in total.iter_mut().zip(copy.chunks_exact(8)) {
-            // Infallible: chunks of eight bytes.
-            *total = total.wrapping_add(u64::from_ne_bytes(word.try_into().unwrap_or_default()));
+/// Adds up the copies of a record of 64-bit counters, one copy per processor; `None` if they are not copies of that record.
+pub(crate) fn sum<T: FromBytes + IntoBytes + Default>(values: &[u8], copies: usize) -> Option<T> {
+    let mut total = T::default();
+    let words = <[u64]>::mut_from_bytes(total.as_mut_bytes()).ok()?;
+    if values.len() != size_of_val(words) * copies {
+        return None;
+    }
+    for copy in values.chunks_exact(size_of_val(words)) {
+        let copy = <[Unalign<u64>]>::ref_from_bytes(copy).ok()?;
+        for (total, word) in words.iter_mut().zip(copy) {
+            *total = total.wrapping_add(word.get());
         }
     }
-    T::read_from_bytes(zerocopy::IntoBytes::as_bytes(total.as_slice())).ok()
+    Some(total)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zerocopy::IntoBytes;
 
     #[test]
     fn copies_are_added_up() {
         let one = Counters { oom_kills: 1, read_bytes: 10, ..Counters::default() };
         let two = Counters { oom_kills: 2, forks: 5, ..Counters::default() };
-        let both = [one.as_bytes(), two.as_bytes()].concat();
-        let total: Counters = sum(&both, 2).expect("a record");
+        let both = [one, two];
+        let total: Counters = sum(both.as_bytes(), 2).expect("a record");
         let expected = Counters { oom_kills: 3, read_bytes: 10, forks: 5, ..Counters::default() };
         assert_eq!(total, expected);
-        assert_eq!(sum::<Counters>(&both[..8], 1), None);
+        assert_eq!(sum::<Counters>(&both.as_bytes()[..8], 1), None);
     }
 
     #[test]

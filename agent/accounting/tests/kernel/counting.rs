@@ -82,7 +82,8 @@ fn nothing_is_left_of_many_short_tasks() {
     }
     assert_eq!((execs, exits), (TASKS, TASKS));
     assert_eq!(accounting.tasks().expect("reads"), []);
-    assert!(accounting.snapshot(true).expect("reads").is_empty());
+    assert!(accounting.snapshot().expect("reads").is_empty());
+    assert!(accounting.delays().expect("reads").is_empty());
 
     // Nor is anything found by whoever comes next.
     drop(accounting);
