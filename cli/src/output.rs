@@ -43,7 +43,7 @@ pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The table that [`print`] shows to people.
+/// The table that [`print()`] shows to people.
 pub(crate) fn table<R: Row>(rows: &[R]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING);

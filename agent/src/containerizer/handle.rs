@@ -312,6 +312,12 @@ impl Containerizer {
         self.shared.isolators.usage(&cgroup).ok()
     }
 
+    /// Whether a launcher is connected, as far as is known.
+    #[cfg(test)]
+    pub(super) fn has_launcher(&self) -> bool {
+        self.shared.link.existing().is_some()
+    }
+
     pub(crate) fn sandboxes(&self) -> &Sandboxes {
         &self.shared.sandboxes
     }
