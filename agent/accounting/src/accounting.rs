@@ -21,7 +21,8 @@ use crate::object::Object;
 use crate::pins::Pins;
 use crate::usage::{self, Usage};
 
-/// Tasks at a time, unless told otherwise. Only those that are there take memory: some 9 KiB, and 0.8 KiB per processor.
+/// Tasks at a time, unless told otherwise. Only those that are there take memory: some 9 KiB, and 0.5 KiB per
+/// processor.
 pub const CAPACITY: u32 = 4096;
 
 /// What the books are opened with.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aya::maps::{Map, MapData, RingBuf};
 use mezzo_agent_ebpf_common as record;
 use mezzo_agent_ebpf_common::{denial, kind};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zerocopy::FromBytes;
 
@@ -117,10 +118,12 @@ impl Events {
     pub fn wait(&self, timeout: Duration) -> Result<bool, ReadError> {
         let mut polled = self.descriptors().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let ready = poll(&mut polled, timeout);
-        ready
-            .map(|ready| ready > 0)
-            .map_err(|errno| ReadError { map: "DENIALS", source: errno.into() })
+        match poll(&mut polled, timeout) {
+            Ok(ready) => Ok(ready > 0),
+            // A signal: the caller looks and comes again.
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(ReadError { map: "DENIALS", source: errno.into() }),
+        }
     }
 }
 

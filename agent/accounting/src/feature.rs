@@ -59,9 +59,7 @@ impl Feature {
             Feature::Scheduler => {
                 "processor time comes from the controller, delays are not measured"
             }
-            Feature::Block => {
-                "block I/O comes from the io or blkio controller, where it is enabled"
-            }
+            Feature::Block => "block I/O is not counted",
             Feature::Processes => {
                 "processes are counted by the pids controller, ends come from mezzo-init"
             }
@@ -69,9 +67,7 @@ impl Feature {
                 "out-of-memory kills come from the memory controller and the kernel's log"
             }
             Feature::Ports => "ports are not guarded",
-            Feature::Devices => {
-                "devices are guarded by the v1 devices controller, where there is one"
-            }
+            Feature::Devices => "devices are not guarded",
         }
     }
 
