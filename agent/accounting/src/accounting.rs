@@ -87,7 +87,7 @@ impl Accounting {
                 .iter()
                 .all(|program| is_attached(program.place, program.name, &pins, &root));
         if complete {
-            return Self::reuse(options, &root, pins, running);
+            return Self::reuse(options, pins, running);
         }
         let elsewhere =
             before.is_some_and(|before| (before.root, before.level) != (root.id, root.level));
@@ -116,12 +116,7 @@ impl Accounting {
         Ok(accounting)
     }
 
-    fn reuse(
-        options: &Options,
-        _root: &Root,
-        pins: Pins,
-        running: &[Admission],
-    ) -> Result<Self, OpenError> {
+    fn reuse(options: &Options, pins: Pins, running: &[Admission]) -> Result<Self, OpenError> {
         let mut accounting = Self::with_maps(options, pins, running)?;
         accounting.pins.clear_other_layouts()?;
         accounting.state.take_over = TakeOver::Reused;
