@@ -4,12 +4,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mezzo_agent_accounting::PortPolicy;
 use mezzo_agent_core::{ReconfigurationPolicy, Retention};
 use mezzo_http_server::PEER_TIMEOUT_MIN;
 use mezzo_proto::v1;
 use mezzo_types::{format_duration, parse_duration};
 
-use crate::isolators::{DEFAULT_ISOLATION, DEFAULT_PIDS_LIMIT};
+use crate::accounts::AccountsOptions;
+use crate::isolators::{
+    AllowedDevicesError, DEFAULT_ISOLATION, DEFAULT_PIDS_LIMIT, IsolationOptions, allowed_devices,
+};
 use crate::sandbox::{LogLimits, PIECES_MAX, SandboxOptions};
 
 /// More looks at the disk than these would cost more than they tell.
@@ -96,6 +100,37 @@ pub struct Flags {
     #[arg(long, alias = "pids_limit", env = "MEZZO_PIDS_LIMIT", default_value_t = DEFAULT_PIDS_LIMIT)]
     pub pids_limit: u64,
 
+    /// What happens when a task binds a port that is not among its resources: it is refused (EPERM), or only
+    /// counted and told, or nothing.
+    #[arg(long, env = "MEZZO_PORTS_POLICY", default_value = "observe", value_name = "enforce|observe|off", value_parser = ports_policy)]
+    pub ports_policy: PortPolicy,
+
+    /// Let tasks have ports that the kernel chooses, as `bind` without a port asks for.
+    #[arg(long, env = "MEZZO_PORTS_ALLOW_EPHEMERAL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub ports_allow_ephemeral: bool,
+
+    /// Devices for every task, beside null, zero, full, random, urandom, tty, ptmx and pseudo terminals:
+    /// PATH or PATH:ACCESS (of r, w and m), separated by commas, or JSON as in Mesos.
+    #[arg(
+        long,
+        alias = "allowed_devices",
+        env = "MEZZO_ALLOWED_DEVICES",
+        value_name = "PATH[:rwm],…"
+    )]
+    pub allowed_devices: Option<String>,
+
+    /// Count and guard tasks by eBPF, where this machine lets us, or not at all.
+    #[arg(long, env = "MEZZO_EBPF", default_value = "auto", value_name = "auto|off", value_parser = ebpf)]
+    pub ebpf: bool,
+
+    /// The bpffs that holds what outlives the agent; mounted if it is not there.
+    #[arg(long, env = "MEZZO_BPFFS", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+
+    /// Keep histograms of how long tasks wait for a processor, at some 100 ns per context switch.
+    #[arg(long, env = "MEZZO_RUN_QUEUE_HISTOGRAM", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub run_queue_histogram: bool,
+
     /// How long the sandbox of an ended task may stay on an empty disk, such as `1weeks` or `12hrs`.
     /// The fuller the disk, the sooner it goes: at an age of
     /// gc-delay * max(0, 1 - gc-disk-headroom - disk usage).
@@ -141,7 +176,42 @@ fn reconfiguration_policy(text: &str) -> Result<ReconfigurationPolicy, String> {
     }
 }
 
+fn ports_policy(text: &str) -> Result<PortPolicy, String> {
+    match text {
+        "enforce" => Ok(PortPolicy::Enforce),
+        "observe" => Ok(PortPolicy::Observe),
+        "off" => Ok(PortPolicy::Off),
+        other => Err(format!("`{other}` is no policy: give enforce, observe or off")),
+    }
+}
+
+fn ebpf(text: &str) -> Result<bool, String> {
+    match text {
+        "auto" => Ok(true),
+        "off" => Ok(false),
+        other => Err(format!("give auto or off instead of `{other}`")),
+    }
+}
+
 impl Flags {
+    pub(crate) fn isolation_options(&self) -> Result<IsolationOptions, AllowedDevicesError> {
+        Ok(IsolationOptions {
+            hard_cpu: self.cgroups_enable_cfs,
+            pids_limit: (self.pids_limit > 0).then_some(self.pids_limit),
+            ports_policy: self.ports_policy,
+            ports_ephemeral: self.ports_allow_ephemeral,
+            allowed_devices: allowed_devices(self.allowed_devices.as_deref().unwrap_or_default())?,
+        })
+    }
+
+    pub(crate) fn accounts(&self) -> AccountsOptions {
+        AccountsOptions {
+            enabled: self.ebpf,
+            bpffs: self.bpffs.clone(),
+            delays: self.run_queue_histogram,
+        }
+    }
+
     pub(crate) fn sandboxes(&self) -> SandboxOptions {
         SandboxOptions {
             retention: Retention { delay: self.gc_delay, headroom: self.gc_disk_headroom },
@@ -155,6 +225,11 @@ impl Flags {
         let policy = match self.reconfiguration_policy {
             ReconfigurationPolicy::Equal => "equal",
             ReconfigurationPolicy::Additive => "additive",
+        };
+        let ports_policy = match self.ports_policy {
+            PortPolicy::Enforce => "enforce",
+            PortPolicy::Observe => "observe",
+            PortPolicy::Off => "off",
         };
         let set = [
             ("master", Some(self.master.clone())),
@@ -171,6 +246,12 @@ impl Flags {
             ("cgroups_root", Some(self.cgroups_root.clone())),
             ("cgroups_enable_cfs", Some(self.cgroups_enable_cfs.to_string())),
             ("pids_limit", Some(self.pids_limit.to_string())),
+            ("ports_policy", Some(ports_policy.to_owned())),
+            ("ports_allow_ephemeral", Some(self.ports_allow_ephemeral.to_string())),
+            ("allowed_devices", self.allowed_devices.clone()),
+            ("ebpf", Some(if self.ebpf { "auto" } else { "off" }.to_owned())),
+            ("bpffs", Some(self.bpffs.display().to_string())),
+            ("run_queue_histogram", Some(self.run_queue_histogram.to_string())),
             ("gc_delay", Some(format_duration(self.gc_delay))),
             ("gc_disk_headroom", Some(self.gc_disk_headroom.to_string())),
             ("disk_watch_interval", Some(format_duration(self.disk_watch_interval))),

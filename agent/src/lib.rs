@@ -10,11 +10,13 @@
 //! - `launch_times`: how long launches take, for `metrics`.
 //! - `api`: HTTP and gRPC on one port, answered from `view` and `metrics`.
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
+//! - [`accounts`]: what the kernel counts and guards by eBPF.
 //! - [`isolators`]: what a container may use, composed by `--isolation`.
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
 //! - [`sandbox`]: a run's directory and its `stdout` and `stderr`, from its making to its removal.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
 
+pub mod accounts;
 mod agent;
 mod api;
 pub mod cgroups;

@@ -26,7 +26,7 @@ use crate::checkpoint::{CheckpointError, Records};
 use crate::clock::Clock;
 use crate::containerizer::{ContainerEvent, Containerizer, ContainerizerConfig, StartError};
 use crate::flags::Flags;
-use crate::isolators::IsolationOptions;
+use crate::isolators::AllowedDevicesError;
 use crate::launch_times::LaunchTimes;
 use crate::link::{self, MasterAddressError};
 use crate::machine::{self, ResourcesError};
@@ -59,6 +59,13 @@ pub enum AgentError {
     Resources(#[source] ResourcesError),
     #[error("could not read --attributes")]
     Attributes(#[source] ParseAttributesError),
+    #[error("could not tell which devices tasks may use")]
+    Devices(#[source] AllowedDevicesError),
+    #[error(
+        "--ports-policy=enforce cannot be kept on this machine, for ports are not guarded: {0}; mend that, or give \
+         --ports-policy=observe"
+    )]
+    Unguarded(String),
     #[error("could not listen on {address}: is another agent running? choose another --port")]
     Listen {
         address: SocketAddr,
@@ -192,10 +199,8 @@ impl Ground {
         let config = ContainerizerConfig {
             cgroups_root: flags.cgroups_root.clone(),
             isolation: flags.isolation.clone(),
-            isolation_options: IsolationOptions {
-                hard_cpu: flags.cgroups_enable_cfs,
-                pids_limit: (flags.pids_limit > 0).then_some(flags.pids_limit),
-            },
+            isolation_options: flags.isolation_options().map_err(AgentError::Devices)?,
+            accounts: flags.accounts(),
             sandboxes: flags.sandboxes(),
             agent_endpoint: self.address.to_string(),
             ..ContainerizerConfig::new(&self.work_dir, &self.runtime_dir, &self.launcher)
@@ -318,6 +323,7 @@ impl Recovered {
                 Ok(outcome) => outcome.map_err(AgentError::from),
                 Err(error) => Err(AgentError::Loop(Box::new(error))),
             },
+            reason = unguarded(&containers) => Err(AgentError::Unguarded(reason)),
             never = mezzo_http_server::serve(listener, router, limits, gate, budget) => match never {},
         };
         linking.abort();
@@ -341,6 +347,14 @@ impl Recovered {
                 }
             }
         }
+    }
+}
+
+/// Resolves if ports must be guarded and cannot be.
+async fn unguarded(containers: &Containerizer) -> String {
+    match containers.unguarded().await {
+        Some(reason) => reason,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a cluster leaves on the machine while it runs: processes and control groups. Both are
+//! What a cluster leaves on the machine while it runs: processes, control groups and pinned eBPF programs. All are
 //! found by names that only this cluster has, so that nothing else is ever touched.
 
 use std::path::{Path, PathBuf};
@@ -70,7 +70,25 @@ impl Leftovers {
         for root in self.roots() {
             remove_group(&root);
         }
+        remove_pins(&self.pins());
     }
+
+    /// Where its agent's eBPF programs and maps are pinned.
+    pub(crate) fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf/mezzo").join(self.cgroup.replace('.', "_"))
+    }
+}
+
+/// One directory per layout, with files only. Without its pin a program is detached.
+fn remove_pins(pins: &Path) {
+    let list = |directory: &Path| std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for layout in list(pins) {
+        for pin in list(&layout.path()) {
+            let _ = std::fs::remove_file(pin.path());
+        }
+        let _ = std::fs::remove_dir(layout.path());
+    }
+    let _ = std::fs::remove_dir(pins);
 }
 
 /// Innermost first. A group whose last process was just killed is busy for a moment.

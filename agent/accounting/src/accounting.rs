@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mezzo_agent_ebpf_common::{Counters, Delays, DeviceKey, EVERY_TASK, Settings, UNKNOWN_PROCESS};
@@ -21,9 +21,9 @@ use crate::object::Object;
 use crate::pins::Pins;
 use crate::usage::{self, Usage};
 
-/// Tasks at a time, unless told otherwise. Only those that are there take memory: some 9 KiB, and 0.5 KiB per
-/// processor.
-pub const CAPACITY: u32 = 4096;
+/// Tasks at a time, unless told otherwise. Those that are there take memory, some 9 KiB and 0.5 KiB per processor each; those that
+/// could be, 16 bytes in each of a few tables.
+pub const CAPACITY: u32 = 16384;
 
 /// What the books are opened with.
 #[derive(Clone, Debug)]
@@ -308,7 +308,7 @@ impl Accounting {
     ///
     /// # Errors
     /// When a pin cannot be removed.
-    pub fn discard(self) -> Result<(), OpenError> {
+    pub fn discard(&self) -> Result<(), OpenError> {
         self.pins.remove()
     }
 
@@ -329,6 +329,21 @@ fn entries<T: FromBytes + IntoBytes + Default>(map: &Named) -> Result<Vec<(TaskI
     });
     read.map_err(|source| map.unreadable(source))?;
     Ok(all)
+}
+
+/// Detaches what agents have left whose cgroups are gone, and with them all that they counted and guarded. `agents` is a directory of
+/// directories of pins, one per agent; `own` is left alone.
+///
+/// # Errors
+/// When a pin cannot be removed.
+pub fn discard_orphans(agents: &Path, own: &Path) -> Result<(), OpenError> {
+    let Ok(entries) = std::fs::read_dir(agents) else { return Ok(()) };
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if path != own && path.is_dir() {
+            Pins::remove_orphan(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a program's link is pinned and still holds.

@@ -10,6 +10,7 @@ use mezzo_agent_ebpf_common::LAYOUT;
 use mezzo_agent_sys::{BpfLink, bpf_link_info, bpf_open, bpf_pin};
 
 use crate::error::OpenError;
+use crate::feature::{PROGRAMS, Place};
 use crate::host;
 
 #[derive(Debug)]
@@ -89,6 +90,20 @@ impl Pins {
         self.clear_other_layouts()?;
         remove_directory(&self.directory)?;
         fs::remove_dir(&self.parent).map_err(failed("remove", &self.parent))
+    }
+
+    /// Removes the pins of another agent if they tell that its cgroup is gone: links into it say so. Where no such link is pinned, or an
+    /// agent of another version pinned them elsewhere, nothing is known and nothing removed.
+    pub fn remove_orphan(parent: &Path) -> Result<(), OpenError> {
+        let directory = parent.join(format!("v{LAYOUT}"));
+        let pins = Pins { parent: parent.to_owned(), directory };
+        let in_cgroups = PROGRAMS.iter().filter(|p| matches!(p.place, Place::Cgroup(_)));
+        let mut links = in_cgroups.filter_map(|program| pins.link(program.name)).peekable();
+        if links.peek().is_some() && links.all(|(_, info)| info.cgroup == 0) {
+            pins.remove()
+        } else {
+            Ok(())
+        }
     }
 
     fn link_path(&self, program: &str) -> PathBuf {

@@ -1,7 +1,9 @@
 //! What a task has used.
 
+use std::ops::AddAssign;
+
 use mezzo_agent_ebpf_common::{Counters, DELAY_BUCKETS, Delays};
-use zerocopy::{FromBytes, IntoBytes, Unalign};
+use zerocopy::{FromBytes, Immutable, IntoBytes, Unalign};
 
 /// All counters of one task, over all processors, since it was admitted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +35,23 @@ impl Usage {
     /// the first was measured.
     pub fn tcp_rtt_us(&self) -> Option<u64> {
         self.counters.tcp_rtt_sum_us.checked_div(self.counters.tcp_rtt_samples)
+    }
+}
+
+impl AddAssign<&Usage> for Usage {
+    fn add_assign(&mut self, other: &Usage) {
+        add(&mut self.counters, &other.counters);
+        add(&mut self.delays, &other.delays);
+    }
+}
+
+/// Records of 64-bit counters, word by word.
+fn add<T: FromBytes + IntoBytes + Immutable>(total: &mut T, other: &T) {
+    let words = <[u64]>::mut_from_bytes(total.as_mut_bytes());
+    if let (Ok(total), Ok(other)) = (words, <[u64]>::ref_from_bytes(other.as_bytes())) {
+        for (total, word) in total.iter_mut().zip(other) {
+            *total = total.wrapping_add(*word);
+        }
     }
 }
 
@@ -70,6 +89,16 @@ mod tests {
         let expected = Counters { oom_kills: 3, read_bytes: 10, forks: 5, ..Counters::default() };
         assert_eq!(total, expected);
         assert_eq!(sum::<Counters>(&both.as_bytes()[..8], 1), None);
+    }
+
+    #[test]
+    fn usages_are_added_up() {
+        let one = Counters { oom_kills: 1, read_bytes: 10, ..Counters::default() };
+        let mut total = Usage { counters: one, ..Usage::default() };
+        total.delays.buckets[3] = 2;
+        total += &total.clone();
+        assert_eq!((total.counters.oom_kills, total.counters.read_bytes), (2, 20));
+        assert_eq!(total.delays.buckets[3], 4);
     }
 
     #[test]

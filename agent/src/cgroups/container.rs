@@ -56,7 +56,12 @@ impl ContainerCgroup {
             .ok_or(CgroupError::MissingController { controller })
     }
 
-    fn unified(&self) -> Option<&Plane> {
+    /// Its directory in the v2 tree.
+    pub fn unified(&self) -> Option<&Path> {
+        self.unified_plane().map(|plane| plane.dir.as_path())
+    }
+
+    fn unified_plane(&self) -> Option<&Plane> {
         self.planes.iter().find(|plane| plane.version == Version::V2)
     }
 
@@ -170,7 +175,7 @@ impl ContainerCgroup {
 
     /// Whether any process is in it (zombies do not count).
     pub fn populated(&self) -> Result<bool, CgroupError> {
-        match self.unified() {
+        match self.unified_plane() {
             Some(plane) => match fs::read_to_string(plane.dir.join("cgroup.events")) {
                 Ok(events) => Ok(files::keyed(&events, "populated") != 0),
                 Err(e) if gone(&e) => Ok(false),
@@ -195,7 +200,7 @@ impl ContainerCgroup {
     /// Sends SIGKILL to every process in it: in one act where `cgroup.kill` exists (Linux 5.14), else one by one.
     /// The group must not be used again afterwards.
     pub fn kill(&self) -> Result<(), CgroupError> {
-        if let Some(plane) = self.unified() {
+        if let Some(plane) = self.unified_plane() {
             let path = plane.dir.join("cgroup.kill");
             match files::write_io(&path, "1") {
                 Ok(()) => return self.kill_strays(),
@@ -245,7 +250,7 @@ impl ContainerCgroup {
     }
 
     async fn until_empty(&self) -> Result<(), CgroupError> {
-        if let Some(plane) = self.unified() {
+        if let Some(plane) = self.unified_plane() {
             let path = plane.dir.join("cgroup.events");
             let failed = |source: io::Error| CgroupError::Watch { path: path.clone(), source };
             match File::open(&path) {
@@ -267,7 +272,7 @@ impl ContainerCgroup {
         }
         // v1 only, or strays in v1: wait for each process that is still listed.
         loop {
-            let pids = match self.unified() {
+            let pids = match self.unified_plane() {
                 Some(_) => self.v1_pids()?,
                 None => self.pids()?,
             };

@@ -151,6 +151,17 @@ impl Cgroups {
         Ok(group)
     }
 
+    /// The root's name, as it is below each mount point.
+    pub fn root(&self) -> &str {
+        &self.inner.root
+    }
+
+    /// The root in the v2 tree; `None` on a machine without one.
+    pub fn unified_root(&self) -> Option<&Path> {
+        let mut planes = self.inner.planes.iter();
+        planes.find(|plane| plane.version == Version::V2).map(|plane| plane.dir.as_path())
+    }
+
     /// The path of a container's group below each mount point, with a leading '/'; what a record keeps.
     pub fn path_of(&self, id: &str) -> String {
         format!("/{}/{id}", self.inner.root)

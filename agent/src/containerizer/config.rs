@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mezzo_agent_launcher::SpawnError;
 
+use crate::accounts::AccountsOptions;
 use crate::cgroups::{CgroupError, FactsError};
 use crate::isolators::{DEFAULT_ISOLATION, IsolationError, IsolationOptions};
 use crate::sandbox::SandboxOptions;
@@ -23,6 +24,8 @@ pub struct ContainerizerConfig {
     /// `--isolation`.
     pub isolation: String,
     pub isolation_options: IsolationOptions,
+    /// What the kernel counts and guards.
+    pub accounts: AccountsOptions,
     /// How long sandboxes stay, and how much of their output.
     pub sandboxes: SandboxOptions,
     /// `host:port` of the agent's API, told to tasks as MESOS_AGENT_ENDPOINT.
@@ -45,6 +48,7 @@ impl ContainerizerConfig {
             cgroups_root: "mezzo".to_owned(),
             isolation: DEFAULT_ISOLATION.to_owned(),
             isolation_options: IsolationOptions::default(),
+            accounts: AccountsOptions::default(),
             sandboxes: SandboxOptions::default(),
             agent_endpoint: String::new(),
             task_environment: Vec::new(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mezzo_agent_accounting::{Feature, PortPolicy, Status};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId};
 use tokio::sync::{Semaphore, mpsc};
@@ -21,9 +22,10 @@ use super::run::{Command, Order, Run};
 use super::{
     ContainerEvent, ContainerizerConfig, LaunchSpec, LaunchStage, Observed, Places, StartError,
 };
+use crate::accounts::Accounts;
 use crate::cgroups::{Cgroups, Facts, Usage};
 use crate::fetcher::Fetcher;
-use crate::isolators::Isolators;
+use crate::isolators::{Demand, Isolators};
 use crate::sandbox::{SandboxError, SandboxOf, Sandboxes, sandbox_path};
 
 /// Launches that make directories and control groups at the same time; the kernel does most of it under one lock, so more would only wait.
@@ -38,6 +40,7 @@ const LAUNCHER_END: Duration = Duration::from_secs(5);
 pub(super) struct Shared {
     pub(super) config: ContainerizerConfig,
     pub(super) cgroups: Cgroups,
+    pub(super) accounts: Accounts,
     pub(super) isolators: Isolators,
     pub(super) sandboxes: Sandboxes,
     pub(super) fetcher: Fetcher,
@@ -94,7 +97,7 @@ impl Containerizer {
                 return Err(StartError::Relative { what, path: path.clone() });
             }
         }
-        let isolators = Isolators::parse(&config.isolation, config.isolation_options)
+        let isolators = Isolators::parse(&config.isolation, &config.isolation_options)
             .map_err(StartError::Isolation)?;
         let facts = Facts::probe().map_err(StartError::Facts)?;
         let cgroups = Cgroups::open(&facts, &config.cgroups_root, &isolators.controllers())
@@ -125,6 +128,7 @@ impl Containerizer {
             "containers are ready"
         );
         let shared = Arc::new(Shared {
+            accounts: Accounts::new(config.accounts.clone(), &cgroups),
             config,
             cgroups,
             isolators,
@@ -177,7 +181,8 @@ impl Containerizer {
         let shared = Arc::clone(&self.shared);
         let this = self.clone();
         let looked = task::spawn_blocking(move || {
-            let found = recover::look(&shared, &records)?;
+            let mut found = recover::look(&shared, &records)?;
+            recover::account(&shared, &mut found);
             for found in &found {
                 shared.sandboxes.take_up(&found.id, &found.places.sandbox);
             }
@@ -194,7 +199,7 @@ impl Containerizer {
     }
 
     fn take_up(&self, found: Found) -> (ContainerId, Observed) {
-        let Found { id, observed, command, cgroup, places, told } = found;
+        let Found { id, observed, command, cgroup, places, told, account: _ } = found;
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         // A breach that is returned here is not told again.
         let limited = match &observed {
@@ -318,6 +323,22 @@ impl Containerizer {
         self.shared.link.existing().is_some()
     }
 
+    /// What the kernel counts and guards.
+    pub fn accounts(&self) -> &Accounts {
+        &self.shared.accounts
+    }
+
+    /// Waits for the accounts to be opened. Why ports are not guarded although they must be; `None` if all is as it should be.
+    pub async fn unguarded(&self) -> Option<String> {
+        let plan = self.shared.isolators.prepare(&Demand::default());
+        let demanded = plan.is_ok_and(|plan| plan.grant.ports.policy == PortPolicy::Enforce);
+        self.shared.accounts.opened().await;
+        match self.shared.accounts.features().remove(&Feature::Ports) {
+            Some(Status::Off(reason)) if demanded => Some(reason),
+            _ => None,
+        }
+    }
+
     pub(crate) fn sandboxes(&self) -> &Sandboxes {
         &self.shared.sandboxes
     }
@@ -334,6 +355,7 @@ impl Containerizer {
     /// clone of this one is dropped.
     pub async fn stop(&self) {
         self.shared.sandboxes.stop();
+        self.shared.accounts.stop();
         let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut runs) = runs {
             runs.shutdown().await;
@@ -359,6 +381,8 @@ impl Containerizer {
         if ended && let Ok(group) = self.shared.cgroups.launcher() {
             let _ = group.wait_empty(LAUNCHER_END).await;
             self.shared.cgroups.remove_unused();
+            let shared = Arc::clone(&self.shared);
+            let _ = task::spawn_blocking(move || shared.accounts.discard()).await;
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 
+use mezzo_agent_accounting::Grant;
 use mezzo_agent_launcher::{ClientError, Container, ContainerState};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_types::{ContainerId, Resources};
@@ -12,6 +13,7 @@ use super::handle::Shared;
 use super::process::{Process, recorded_ending, told_ending};
 use super::run::Command;
 use super::{Ending, Observed, Places, StartError};
+use crate::accounts::Holder;
 use crate::cgroups::ContainerCgroup;
 use crate::isolators::{Demand, Limitation};
 
@@ -27,6 +29,8 @@ pub(super) struct Found {
     pub(super) places: Places,
     /// The launcher knows it and tells its ending.
     pub(super) told: bool,
+    /// Whose it is and what it may, if it is written down.
+    pub(super) account: Option<(Holder, Grant)>,
 }
 
 /// Looks at records, the launcher's list, control groups and exit files. Blocks.
@@ -81,7 +85,16 @@ fn look_at(
         exit_file: Shared::exit_name(id),
     };
     let cgroup = shared.cgroups.find(id).map_err(|e| failed(Box::new(e)))?;
-    let limitation = cgroup.as_ref().and_then(|cgroup| recover_isolation(shared, record, cgroup));
+    let demand = demand(record);
+    let limitation = cgroup.as_ref().and_then(|cgroup| recover_isolation(shared, &demand, cgroup));
+    let account = record.and_then(|record| {
+        let holder = Holder {
+            framework: record.framework_id.as_str().into(),
+            task: record.executor_id.as_str().into(),
+            container: id.into(),
+        };
+        Some((holder, shared.isolators.prepare(&demand).ok()?.grant))
+    });
     let ended = |ending, limitation| (Observed::Ended { ending, limitation }, Command::Ended);
     let running = |process: Process, limitation| {
         let Process { pid, start_time_ticks } = process;
@@ -131,22 +144,41 @@ fn look_at(
             }
         }
     };
-    Ok(Found { id: id.into(), observed, command, cgroup, places, told: listed.is_some() })
+    Ok(Found { id: id.into(), observed, command, cgroup, places, told: listed.is_some(), account })
+}
+
+/// Has the kernel go on counting and guarding, and asks it for endings that nobody else saw. Blocks only in the latter, rare case.
+pub(super) fn account(shared: &Shared, found: &mut [Found]) {
+    let there = found.iter().filter_map(|found| {
+        let (holder, grant) = found.account.clone()?;
+        Some((holder, found.cgroup.clone()?, grant))
+    });
+    shared.accounts.begin(there.collect());
+    for Found { id, observed, .. } in found {
+        if let Observed::Ended { ending: ending @ Ending::Unknown, .. } = observed
+            && let Some(status) = shared.accounts.ended(id)
+        {
+            *ending = Ending::Status(status);
+        }
+    }
+}
+
+/// What the record says of a container's resources.
+fn demand(record: Option<&ContainerRecord>) -> Demand {
+    match record.map(|record| Resources::from_proto(&record.resources)) {
+        Some(Ok(resources)) => Demand { resources, ..Demand::default() },
+        _ => Demand::default(),
+    }
 }
 
 /// Lets the isolators take the container up, and asks them what was breached meanwhile.
 fn recover_isolation(
     shared: &Shared,
-    record: Option<&ContainerRecord>,
+    demand: &Demand,
     cgroup: &ContainerCgroup,
 ) -> Option<Limitation> {
-    let resources = record.map(|record| Resources::from_proto(&record.resources));
-    let demand = match resources {
-        Some(Ok(resources)) => Demand { resources, ..Demand::default() },
-        _ => Demand::default(),
-    };
     let looked =
-        shared.isolators.recover(&demand, cgroup).and_then(|()| shared.isolators.breached(cgroup));
+        shared.isolators.recover(demand, cgroup).and_then(|()| shared.isolators.breached(cgroup));
     looked.unwrap_or_else(|e| {
         // A group that was being removed has lost its files; what it counted is lost with them.
         tracing::warn!(

@@ -321,6 +321,7 @@ impl Run {
 
     /// The command's ending, after the breach that caused it if one did.
     async fn exited(&mut self, ending: Ending) -> bool {
+        let ending = self.witnessed(ending).await;
         self.command = Command::Ended;
         self.exit = ExitWatch::none();
         if !self.limited
@@ -339,6 +340,16 @@ impl Run {
         self.emit(ContainerEvent::Exited { container: self.id.clone(), ending }).await
     }
 
+    /// Where the init left no word, the kernel's.
+    async fn witnessed(&self, ending: Ending) -> Ending {
+        if ending != Ending::Unknown {
+            return ending;
+        }
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let ended = task::spawn_blocking(move || shared.accounts.ended(&id)).await;
+        ended.ok().flatten().map_or(Ending::Unknown, Ending::Status)
+    }
+
     /// Kills what is left, tells the ending if there is one to tell, removes the control groups.
     async fn end(mut self) {
         // What the kill does is no breach.
@@ -351,6 +362,8 @@ impl Run {
             destroy(&cgroup).await;
             mezzo_fault_points::hit!("agent.destroy.removed");
         }
+        self.shared.accounts.remove(&self.id);
+        mezzo_fault_points::hit!("agent.destroy.accounted");
         self.shared.isolators.cleanup(self.id.as_str());
         self.shared.sandboxes.ended(&self.id);
         // Before the event: whoever hears it may use the id's absence.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mezzo_agent_accounting::Grant;
 use mezzo_agent_launcher::{Launch, Namespaces, create_exit_file};
 
 use super::command::CommandLine;
@@ -16,6 +17,7 @@ use super::report::chain;
 use super::support;
 use super::user::User;
 use super::{LaunchSpec, LaunchStage, Places};
+use crate::accounts::Holder;
 use crate::cgroups::ContainerCgroup;
 use crate::isolators::{Demand, NamespaceSet};
 use crate::sandbox::{Owner, Sandbox, SandboxOf};
@@ -46,6 +48,7 @@ pub(super) struct Housed {
     environment: Vec<(OsString, OsString)>,
     demand: Demand,
     namespaces: NamespaceSet,
+    grant: Grant,
     hostname: Option<String>,
 }
 
@@ -101,7 +104,8 @@ pub(super) fn house(
             .map_err(|e| Failed { stage: LaunchStage::Fetch, message: e.to_string() })?;
         mezzo_fault_points::hit!("agent.launch.fetched");
     }
-    Ok(Housed { sandbox, user, command, environment, demand, namespaces, hostname })
+    let grant = plan.grant;
+    Ok(Housed { sandbox, user, command, environment, demand, namespaces, grant, hostname })
 }
 
 /// Makes the control groups, with limits, and the exit file. Blocks for a moment.
@@ -120,6 +124,13 @@ pub(super) fn isolate(
     mezzo_fault_points::hit!("agent.launch.grouped");
     shared.isolators.isolate(&housed.demand, &cgroup).map_err(|e| isolate(&e))?;
     mezzo_fault_points::hit!("agent.launch.limited");
+    let holder = Holder {
+        framework: spec.framework_id.clone(),
+        task: spec.executor_id.as_str().into(),
+        container: spec.container_id.clone(),
+    };
+    shared.accounts.admit(holder, &cgroup, &housed.grant).map_err(|e| isolate(&e))?;
+    mezzo_fault_points::hit!("agent.launch.admitted");
     let procs = cgroup.procs_files().map_err(|e| isolate(&e))?;
     let path = shared.exit_path(&places.exit_file);
     let exit_file = create_exit_file(&path).map_err(|e| Failed {

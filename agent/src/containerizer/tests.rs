@@ -112,6 +112,8 @@ impl Fixture {
     ) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
         let mut config = ContainerizerConfig::new(home.join("work"), home.join("run"), launcher);
         config.cgroups_root = root.to_owned();
+        // Its own tests are with the whole agent.
+        config.accounts.enabled = false;
         config.agent_endpoint = "127.0.0.1:5051".to_owned();
         let (sender, events) = mpsc::channel(16);
         let containers = Containerizer::start(config, sender).await.expect("root and cgroups");

@@ -3,31 +3,46 @@
 use std::sync::Arc;
 use std::task::Poll;
 
+use mezzo_agent_accounting::{Device, PortPolicy};
+
 use super::{
-    Breach, CpuIsolator, DEFAULT_PIDS_LIMIT, Demand, Isolator, IsolatorError, Limitation,
-    MemoryIsolator, NamespaceSet, NamespacesIsolator, PidsIsolator, Plan,
+    Breach, CpuIsolator, DEFAULT_PIDS_LIMIT, Demand, DevicesIsolator, Isolator, IsolatorError,
+    Limitation, MemoryIsolator, NamespaceSet, NamespacesIsolator, PidsIsolator, Plan,
+    PortsIsolator,
 };
 use crate::cgroups::{ContainerCgroup, Controller, Usage};
 
 /// What an agent isolates unless told otherwise.
-pub const DEFAULT_ISOLATION: &str = "cpu,memory,pids,namespaces";
+pub const DEFAULT_ISOLATION: &str = "cpu,memory,pids,namespaces,ports,devices";
 
 /// Names as Mezzo calls them, each with the names that Mesos users know.
-const KNOWN: &str = "cpu (cgroups/cpu), memory (cgroups/mem), pids (cgroups/pids), namespaces, namespaces/pid, \
-                     namespaces/ipc, namespaces/uts, namespaces/mount";
+const KNOWN: &str = "cpu (cgroups/cpu), memory (cgroups/mem), pids (cgroups/pids), ports (network/ports), \
+                     devices (cgroups/devices), namespaces, namespaces/pid, namespaces/ipc, namespaces/uts, namespaces/mount";
 
 /// Settings of the isolators that have any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IsolationOptions {
     /// Hold each task to its `cpus` even while processors are idle.
     pub hard_cpu: bool,
     /// Processes and threads per container; `None` for no limit.
     pub pids_limit: Option<u64>,
+    /// What happens when a container binds a port that is not among its resources.
+    pub ports_policy: PortPolicy,
+    /// Whether containers may have ports that the kernel chooses.
+    pub ports_ephemeral: bool,
+    /// Devices for every container, beside what is harmless.
+    pub allowed_devices: Vec<Device>,
 }
 
 impl Default for IsolationOptions {
     fn default() -> Self {
-        IsolationOptions { hard_cpu: true, pids_limit: Some(DEFAULT_PIDS_LIMIT) }
+        IsolationOptions {
+            hard_cpu: true,
+            pids_limit: Some(DEFAULT_PIDS_LIMIT),
+            ports_policy: PortPolicy::Observe,
+            ports_ephemeral: false,
+            allowed_devices: Vec::new(),
+        }
     }
 }
 
@@ -45,7 +60,7 @@ pub struct Isolators(Arc<[Box<dyn Isolator>]>);
 
 impl Isolators {
     /// Reads a comma-separated list such as [`DEFAULT_ISOLATION`]; an empty one isolates nothing.
-    pub fn parse(list: &str, options: IsolationOptions) -> Result<Self, IsolationError> {
+    pub fn parse(list: &str, options: &IsolationOptions) -> Result<Self, IsolationError> {
         let mut isolators: Vec<Box<dyn Isolator>> = Vec::new();
         let mut namespaces: Option<NamespaceSet> = None;
         for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -53,6 +68,12 @@ impl Isolators {
                 "cpu" | "cgroups/cpu" => Box::new(CpuIsolator::new(options.hard_cpu)),
                 "memory" | "cgroups/mem" => Box::new(MemoryIsolator),
                 "pids" | "cgroups/pids" => Box::new(PidsIsolator::new(options.pids_limit)),
+                "ports" | "network/ports" => {
+                    Box::new(PortsIsolator::new(options.ports_policy, options.ports_ephemeral))
+                }
+                "devices" | "cgroups/devices" => {
+                    Box::new(DevicesIsolator::new(options.allowed_devices.clone()))
+                }
                 name => {
                     let set = namespaces.get_or_insert_default();
                     match name {

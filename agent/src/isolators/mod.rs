@@ -6,12 +6,15 @@
 //! [`usage`](Isolator::usage) reads counters, [`cleanup`](Isolator::cleanup) forgets. [`recover`](Isolator::recover) takes the
 //! place of the first two after a restart of the agent.
 
+mod allowed;
 mod cpu;
 mod demand;
+mod devices;
 mod list;
 mod memory;
 mod namespaces;
 mod pids;
+mod ports;
 
 #[cfg(test)]
 mod tests;
@@ -20,16 +23,20 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
+use mezzo_agent_accounting::Grant;
 use mezzo_proto::v1;
 
 use crate::cgroups::{CgroupError, ContainerCgroup, Controller, Usage};
 
+pub use allowed::{AllowedDevicesError, allowed_devices, device};
 pub use cpu::CpuIsolator;
 pub use demand::{Demand, DemandError, Limit};
+pub use devices::DevicesIsolator;
 pub use list::{DEFAULT_ISOLATION, IsolationError, IsolationOptions, Isolators};
 pub use memory::MemoryIsolator;
 pub use namespaces::NamespacesIsolator;
 pub use pids::{DEFAULT_PIDS_LIMIT, PidsIsolator};
+pub use ports::PortsIsolator;
 
 /// The namespaces that a container gets for itself; the others it shares with the agent's machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +51,8 @@ pub struct NamespaceSet {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub namespaces: NamespaceSet,
+    /// Ports and devices, which the kernel guards.
+    pub grant: Grant,
 }
 
 /// A breach that ends a container.

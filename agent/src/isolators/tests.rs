@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use mezzo_agent_accounting::{Access, Device, Devices, PortPolicy};
 use mezzo_proto::v1;
 use mezzo_types::Resources;
 
@@ -40,10 +41,10 @@ fn a_demand_has_the_limits_of_its_task() {
 
 #[test]
 fn isolation_lists_are_read() {
-    let parse = |list: &str| Isolators::parse(list, IsolationOptions::default());
+    let parse = |list: &str| Isolators::parse(list, &IsolationOptions::default());
     assert_eq!(
         parse(DEFAULT_ISOLATION).expect("default").names(),
-        ["cpu", "memory", "pids", "namespaces"]
+        ["cpu", "memory", "pids", "ports", "devices", "namespaces"]
     );
     assert_eq!(
         parse(" cgroups/mem , cgroups/cpu,namespaces/pid").expect("aliases").names(),
@@ -59,7 +60,7 @@ fn isolation_lists_are_read() {
 #[test]
 fn namespaces_are_planned() {
     let plan = |list: &str| {
-        let isolators = Isolators::parse(list, IsolationOptions::default()).expect("list");
+        let isolators = Isolators::parse(list, &IsolationOptions::default()).expect("list");
         isolators.prepare(&Demand::default()).expect("plan").namespaces
     };
     assert_eq!(plan("cpu"), NamespaceSet::default());
@@ -69,4 +70,25 @@ fn namespaces_are_planned() {
         plan("namespaces/pid"),
         NamespaceSet { pid: true, mount: true, ..NamespaceSet::default() }
     );
+}
+
+#[test]
+fn a_plan_grants_the_ports_and_devices_of_its_task() {
+    let options = IsolationOptions {
+        ports_policy: PortPolicy::Enforce,
+        ports_ephemeral: true,
+        allowed_devices: vec![Device::character(10, 229, Access::READ_WRITE)],
+        ..IsolationOptions::default()
+    };
+    let resources = Resources::parse("ports:[31000-31002,31005-31005,65535-70000]", "*");
+    let demand = Demand { resources: resources.expect("resources"), ..Demand::default() };
+    let grant = |list: &str| {
+        let isolators = Isolators::parse(list, &options).expect("list");
+        isolators.prepare(&demand).expect("plan").grant
+    };
+    let granted = grant(DEFAULT_ISOLATION);
+    assert_eq!(granted.ports.ranges, [(31000, 31002), (31005, 31005), (65535, 65535)]);
+    assert_eq!((granted.ports.policy, granted.ports.ephemeral), (PortPolicy::Enforce, true));
+    assert_eq!(granted.devices, Devices::Only(options.allowed_devices.clone()));
+    assert_eq!(grant("cpu,memory"), Grant::default());
 }

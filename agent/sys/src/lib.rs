@@ -6,6 +6,7 @@
 //! - [`default_signals`], [`ignore_signal`]: signal dispositions;
 //! - [`reap`]: ended children with their raw wait status;
 //! - [`PidFd`], [`start_time`], [`boot_id`]: naming a process so that a reused pid is not mistaken for it;
+//! - [`monotonic`]: the clock that the kernel's events are timed by;
 //! - [`executable_memfd`], [`sealed_memfd`]: programs and messages in memory;
 //! - [`limit_open_files`]: a limit for a program that is about to be started;
 //! - [`send_packet`], [`receive_packet`]: packets with descriptors over a unix socket;
@@ -39,7 +40,7 @@ pub use memfd::{executable_memfd, sealed_memfd};
 pub use open_files::limit_open_files;
 pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
 pub use pidfd::PidFd;
-pub use process::{boot_id, exit_at_once, reap, start_time, threads};
+pub use process::{boot_id, exit_at_once, monotonic, reap, start_time, threads};
 pub use protection::clear_protection;
 pub use signals::{default_signals, ignore_signal};
 pub use xattr::{get_xattr, set_xattr};

@@ -70,6 +70,15 @@ pub fn exit_at_once(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
+/// `CLOCK_MONOTONIC`, the clock of eBPF's `bpf_ktime_get_ns`.
+pub fn monotonic() -> std::time::Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for the call, which every kernel knows for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    std::time::Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,6 +58,7 @@ pub const POINTS: &[Point] = &[
     point("agent.launch.fetched", "what the task wants fetched is there"),
     point("agent.launch.grouped", "the control groups are there, without limits"),
     point("agent.launch.limited", "the limits are set"),
+    point("agent.launch.admitted", "the kernel counts and guards"),
     point("agent.launch.exit_file", "the exit file is there"),
     point("agent.launch.asking", "the launcher is about to be asked"),
     point("agent.launch.asked", "the request is with the launcher"),
@@ -68,6 +69,7 @@ pub const POINTS: &[Point] = &[
     point("agent.destroy.ordered", "a container is to be taken apart"),
     point("agent.destroy.killed", "its processes are gone, its control groups are not"),
     point("agent.destroy.removed", "its control groups are gone, its record is not"),
+    point("agent.destroy.accounted", "it is in the kernel's accounts no more"),
     point("agent.forget.exit_file", "its record is gone, its exit file is about to go"),
     point("agent.forget.launcher", "the launcher is about to forget it"),
     // The launcher.

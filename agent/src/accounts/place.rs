@@ -1,0 +1,61 @@
+//! Where programs and maps are pinned.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use mezzo_agent_accounting::{is_bpffs, mount_bpffs};
+use nix::fcntl::{Flock, FlockArg};
+
+/// Settings of [`Accounts`](super::Accounts).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountsOptions {
+    /// Whether to count and guard by eBPF at all.
+    pub enabled: bool,
+    /// Where the bpffs is, or is to be mounted.
+    pub bpffs: PathBuf,
+    /// Keep run-queue delays as histograms too.
+    pub delays: bool,
+}
+
+impl Default for AccountsOptions {
+    fn default() -> Self {
+        AccountsOptions { enabled: true, bpffs: "/sys/fs/bpf".into(), delays: true }
+    }
+}
+
+impl AccountsOptions {
+    /// The directory of the agents' pins, which has one directory per agent.
+    pub(super) fn agents(&self) -> PathBuf {
+        self.bpffs.join("mezzo")
+    }
+
+    /// Pins of the agent with this cgroup root, which one agent at a time may use.
+    pub(super) fn pins(&self, cgroups_root: &str) -> PathBuf {
+        // No name in a bpffs may have a dot.
+        self.agents().join(cgroups_root.trim_matches('/').replace(['/', '.'], "_"))
+    }
+}
+
+/// Mounts a bpffs if there is none. Two agents that do it at once would hide one another's pins: one of them waits.
+pub(super) fn ensure_bpffs(bpffs: &Path) -> io::Result<()> {
+    if is_bpffs(bpffs) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(bpffs)?;
+    let directory = File::open(bpffs)?;
+    let _turn = Flock::lock(directory, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| io::Error::from(errno))?;
+    if is_bpffs(bpffs) { Ok(()) } else { mount_bpffs(bpffs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_root_has_pins_of_its_own() {
+        let options = AccountsOptions::default();
+        assert_eq!(options.pins("/mezzo/a.b/"), Path::new("/sys/fs/bpf/mezzo/mezzo_a_b"));
+    }
+}

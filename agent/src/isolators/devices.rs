@@ -1,0 +1,34 @@
+//! `devices`: a container uses the devices that every program may need, those that the operator allows, and no others.
+
+use mezzo_agent_accounting::{Device, Devices};
+
+use super::{Demand, Isolator, IsolatorError, Plan};
+
+/// Asks the kernel to guard devices (`docs/ebpf.md`).
+#[derive(Debug)]
+pub struct DevicesIsolator {
+    allowed: Vec<Device>,
+}
+
+impl DevicesIsolator {
+    /// `allowed`: for every container, beside what is harmless.
+    pub fn new(allowed: Vec<Device>) -> Self {
+        DevicesIsolator { allowed }
+    }
+}
+
+impl Isolator for DevicesIsolator {
+    fn name(&self) -> &'static str {
+        "devices"
+    }
+
+    fn prepare(&self, _demand: &Demand, plan: &mut Plan) -> Result<(), IsolatorError> {
+        let mut devices = self.allowed.clone();
+        // Isolators of particular devices may have been before this one.
+        if let Devices::Only(granted) = &plan.grant.devices {
+            devices.extend(granted);
+        }
+        plan.grant.devices = Devices::Only(devices);
+        Ok(())
+    }
+}
