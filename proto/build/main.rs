@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 
 fn main() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Asked for when it runs: a script that was built elsewhere would compile the files of that place.
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
+    let root = root.as_path();
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=mezzo");
     println!("cargo::rerun-if-changed=build");
