@@ -36,21 +36,30 @@ impl Usage {
     pub fn tcp_rtt_us(&self) -> Option<u64> {
         self.counters.tcp_rtt_sum_us.checked_div(self.counters.tcp_rtt_samples)
     }
+
+    /// The larger one of each counter.
+    #[must_use]
+    pub fn max(&self, other: &Usage) -> Usage {
+        let mut larger = *self;
+        merge(&mut larger.counters, &other.counters, u64::max);
+        merge(&mut larger.delays, &other.delays, u64::max);
+        larger
+    }
 }
 
 impl AddAssign<&Usage> for Usage {
     fn add_assign(&mut self, other: &Usage) {
-        add(&mut self.counters, &other.counters);
-        add(&mut self.delays, &other.delays);
+        merge(&mut self.counters, &other.counters, u64::wrapping_add);
+        merge(&mut self.delays, &other.delays, u64::wrapping_add);
     }
 }
 
 /// Records of 64-bit counters, word by word.
-fn add<T: FromBytes + IntoBytes + Immutable>(total: &mut T, other: &T) {
-    let words = <[u64]>::mut_from_bytes(total.as_mut_bytes());
-    if let (Ok(total), Ok(other)) = (words, <[u64]>::ref_from_bytes(other.as_bytes())) {
-        for (total, word) in total.iter_mut().zip(other) {
-            *total = total.wrapping_add(*word);
+fn merge<T: FromBytes + IntoBytes + Immutable>(to: &mut T, other: &T, how: fn(u64, u64) -> u64) {
+    let words = <[u64]>::mut_from_bytes(to.as_mut_bytes());
+    if let (Ok(words), Ok(other)) = (words, <[u64]>::ref_from_bytes(other.as_bytes())) {
+        for (word, other) in words.iter_mut().zip(other) {
+            *word = how(*word, *other);
         }
     }
 }
@@ -99,6 +108,9 @@ mod tests {
         total += &total.clone();
         assert_eq!((total.counters.oom_kills, total.counters.read_bytes), (2, 20));
         assert_eq!(total.delays.buckets[3], 4);
+        let other = Counters { oom_kills: 1, forks: 7, ..Counters::default() };
+        let larger = total.max(&Usage { counters: other, ..Usage::default() }).counters;
+        assert_eq!((larger.oom_kills, larger.read_bytes, larger.forks), (2, 20, 7));
     }
 
     #[test]

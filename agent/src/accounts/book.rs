@@ -47,6 +47,8 @@ pub(super) struct Book {
     /// What containers have used that are no more, and how many they were.
     pub(super) departed: Usage,
     pub(super) departures: u64,
+    /// The largest sums that were told: a container on its way out is in neither part of the sum for a moment.
+    told: Usage,
 }
 
 impl Book {
@@ -67,6 +69,12 @@ impl Book {
     pub(super) fn depart(&mut self, usage: &Usage) {
         self.departed += usage;
         self.departures += 1;
+    }
+
+    /// What to tell as the sum of all containers, which only grows.
+    pub(super) fn raise(&mut self, sum: &Usage) -> Usage {
+        self.told = self.told.max(sum);
+        self.told
     }
 
     pub(super) fn knows(&self, number: Number) -> bool {
@@ -147,6 +155,18 @@ mod tests {
         assert!(!book.knows(Number(1)));
         assert_eq!(book.note(&event(1, Happening::FirstExit { status: 0 })), None);
         assert_eq!(book.ended(&"c1".into()), None);
+    }
+
+    #[test]
+    fn sums_only_grow() {
+        let mut book = Book::default();
+        let sum = |forks, execs| {
+            let mut usage = Usage::default();
+            (usage.counters.forks, usage.counters.execs) = (forks, execs);
+            usage
+        };
+        assert_eq!(book.raise(&sum(5, 2)), sum(5, 2));
+        assert_eq!(book.raise(&sum(3, 4)), sum(5, 4));
     }
 
     #[test]

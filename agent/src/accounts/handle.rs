@@ -234,20 +234,24 @@ impl Accounts {
         }
     }
 
-    /// Sums over all containers.
-    pub fn totals(&self) -> Totals {
+    /// What each container and what all of them have used, from one look at the maps.
+    pub fn survey(&self) -> (BTreeMap<ContainerId, Usage>, Totals) {
+        // Before the look: a container that departs meanwhile is then missing for once, but never there twice.
+        let (departed, departures) = {
+            let book = self.shared.book();
+            (book.departed, book.departures)
+        };
         let usages = self.usages();
-        let book = self.shared.book();
-        let mut totals =
-            Totals { usage: book.departed, departures: book.departures, ..Totals::default() };
-        totals.entries = book.len() as u64;
-        drop(book);
+        let mut totals = Totals { usage: departed, departures, ..Totals::default() };
         for usage in usages.values() {
             totals.usage += usage;
         }
         totals.capacity = self.shared.settings.as_ref().map_or(0, |s| u64::from(s.capacity));
         totals.lost = self.now().and_then(|open| open.lost().ok()).unwrap_or_default();
-        totals
+        let mut book = self.shared.book();
+        totals.entries = book.len() as u64;
+        totals.usage = book.raise(&totals.usage);
+        (usages, totals)
     }
 
     /// Resolves when it has been opened, or is not to be.
