@@ -120,7 +120,7 @@ pub struct Flags {
     pub allowed_devices: Option<String>,
 
     /// Count and guard tasks by eBPF, where this machine lets us, or not at all.
-    #[arg(long, env = "MEZZO_EBPF", default_value = "auto", value_name = "auto|off", value_parser = ebpf)]
+    #[arg(long, env = "MEZZO_EBPF", default_value = "auto", value_name = "auto|off", value_parser = ebpf, action = clap::ArgAction::Set)]
     pub ebpf: bool,
 
     /// The bpffs that holds what outlives the agent; mounted if it is not there.
