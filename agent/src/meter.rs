@@ -1,10 +1,17 @@
-//! What running tasks use, read from the kernel when somebody asks and never in between.
+//! What running tasks use, read from the kernel when somebody asks and never in between: from the files of their control groups,
+//! and from the accounts that eBPF programs keep.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod kernel;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mezzo_agent_accounting::{self as accounting, Feature, Status};
 use mezzo_proto::v1;
+use mezzo_proto::v1::agent::{Denial, FeatureOff, KernelStatistics};
 use mezzo_types::{ContainerId, FrameworkId, TaskId};
 
+use crate::accounts::Totals;
 use crate::cgroups::Usage;
 use crate::clock::Clock;
 use crate::containerizer::Containerizer;
@@ -29,8 +36,54 @@ pub(crate) struct Metered {
 pub(crate) struct Reading {
     pub(crate) of: Metered,
     pub(crate) usage: Usage,
-    /// The same as Mesos tells it.
+    /// What the kernel counted of it; none if it is not in the accounts.
+    pub(crate) kernel: Option<accounting::Usage>,
+    /// Both as Mesos tells it.
     pub(crate) statistics: v1::ResourceStatistics,
+}
+
+/// What the kernel counts and guards on this machine, and what it does not, with the reasons.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Features {
+    pub(crate) on: BTreeSet<Feature>,
+    pub(crate) off: BTreeMap<Feature, String>,
+}
+
+/// What tasks use, in order of framework and task.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readings {
+    pub(crate) tasks: Vec<Reading>,
+    pub(crate) features: Features,
+}
+
+impl Reading {
+    /// What the kernel counted of it, as far as it counts here.
+    pub(crate) fn kernel(&self, features: &Features) -> Option<KernelStatistics> {
+        self.kernel.as_ref().map(|usage| kernel::statistics(usage, &features.on))
+    }
+}
+
+impl Features {
+    fn new(all: BTreeMap<Feature, Status>) -> Self {
+        let mut features = Features::default();
+        for (feature, status) in all {
+            match status {
+                Status::On => drop(features.on.insert(feature)),
+                Status::Off(reason) => drop(features.off.insert(feature, reason)),
+            }
+        }
+        features
+    }
+
+    /// Those that are off, for messages.
+    pub(crate) fn told(&self) -> Vec<FeatureOff> {
+        let off = |(feature, reason): (&Feature, &String)| FeatureOff {
+            name: feature.name().to_owned(),
+            reason: reason.clone(),
+            instead: feature.fallback().to_owned(),
+        };
+        self.off.iter().map(off).collect()
+    }
 }
 
 /// Reads what tasks use. Clones share it.
@@ -59,17 +112,55 @@ impl Meter {
         }
     }
 
-    /// All running tasks, or the one that is named, in order of framework and task. One that ends meanwhile is left out. Blocks for
-    /// some reads of kernel files per task.
-    pub(crate) fn read(&self, only: Option<&(FrameworkId, TaskId)>) -> Vec<Reading> {
-        let Some(containers) = &self.containers else { return Vec::new() };
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    /// All running tasks, and what all that ever ran have used together. One that ends meanwhile is left out. Blocks for some reads
+    /// of kernel files per task, and for one look at the kernel's accounts.
+    pub(crate) fn all(&self) -> (Readings, Totals) {
+        let Some(containers) = &self.containers else { return Default::default() };
+        let _turn = self.turn();
+        let features = Features::new(containers.features());
+        let (mut kernel, totals) = containers.accounts().survey();
+        let tasks = self.view.metered(None).into_iter();
         let read = |of: Metered| {
-            let usage = containers.usage(&of.container)?;
-            let statistics = statistics(&of, &usage, self.clock.now().unix_secs_f64());
-            Some(Reading { of, usage, statistics })
+            let kernel = kernel.remove(&of.container);
+            self.reading(containers, of, kernel, &features)
         };
-        self.view.metered(only).into_iter().filter_map(read).collect()
+        let tasks = tasks.filter_map(read).collect();
+        (Readings { tasks, features }, totals)
+    }
+
+    /// One task, if it runs, and what it was refused lately, oldest first.
+    pub(crate) fn one(&self, key: &(FrameworkId, TaskId)) -> (Readings, Vec<Denial>) {
+        let Some(containers) = &self.containers else { return Default::default() };
+        let _turn = self.turn();
+        let features = Features::new(containers.features());
+        let accounts = containers.accounts();
+        let read = |of: Metered| {
+            let kernel = accounts.usage(&of.container);
+            self.reading(containers, of, kernel, &features)
+        };
+        let tasks = Vec::from_iter(self.view.metered(Some(key)).into_iter().filter_map(read));
+        let refusals = tasks.iter().flat_map(|task| accounts.refusals(&task.of.container));
+        let denials = refusals.filter_map(|refusal| kernel::denial(&refusal)).collect();
+        (Readings { tasks, features }, denials)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading(
+        &self,
+        containers: &Containerizer,
+        of: Metered,
+        kernel: Option<accounting::Usage>,
+        features: &Features,
+    ) -> Option<Reading> {
+        let usage = containers.usage(&of.container)?;
+        let mut statistics = statistics(&of, &usage, self.clock.now().unix_secs_f64());
+        if let Some(kernel) = &kernel {
+            kernel::fill(&mut statistics, &kernel.counters, &features.on);
+        }
+        Some(Reading { of, usage, kernel, statistics })
     }
 }
 

@@ -1,19 +1,23 @@
 //! What the agent counts, under the names that Mesos' monitoring documents (`docs/monitoring.md`).
 
+mod kernel;
+mod tasks;
+
 use std::time::Duration;
 
 use mezzo_agent_core::Statistics;
 use mezzo_http_server::Gate;
 use mezzo_proto::v1::TaskState;
 use mezzo_store::Store;
-use mezzo_telemetry::{Labels, Metrics, Readings};
+use mezzo_telemetry::{Metrics, Readings};
 use mezzo_types::{Quantities, ResourceName};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::meter::Meter;
 use crate::sandbox::Sandboxes;
 use crate::view::View;
+
+pub(crate) use tasks::register as register_tasks;
 
 /// States that a task is in for a while: gauges.
 const NOW: [(TaskState, &str); 4] = [
@@ -71,45 +75,6 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
         readings.gauge("slave/store_refusing", f64::from(u8::from(refusing)));
         let slow = store.slowness().is_some();
         readings.gauge("slave/store_slow", f64::from(u8::from(slow)));
-    });
-}
-
-/// Has Prometheus see what each running task uses, under stable labels.
-pub(crate) fn register_tasks(metrics: &Metrics, meter: Meter) {
-    metrics.family_source(move |families| {
-        for reading in meter.read(None) {
-            let labels = Labels::new([
-                ("framework", reading.of.framework.as_str()),
-                // A command task is its own executor.
-                ("executor", reading.of.task.as_str()),
-                ("task", reading.of.task.as_str()),
-                ("role", &reading.of.role),
-            ]);
-            let usage = &reading.usage;
-            let seconds = |ns: u64| ns as f64 / 1e9;
-            for (name, value) in [
-                ("task_cpu_seconds", seconds(usage.cpu_ns)),
-                ("task_cpu_throttled_seconds", seconds(usage.cpu_throttled_ns)),
-                ("task_cpu_periods", usage.cpu_periods as f64),
-                ("task_cpu_throttled_periods", usage.cpu_throttled_periods as f64),
-            ] {
-                families.counter(name, &labels, value);
-            }
-            let bounded = |bytes: u64| if bytes == u64::MAX { f64::INFINITY } else { bytes as f64 };
-            for (name, value) in [
-                ("task_cpus_requested", reading.of.cpus),
-                ("task_cpus_limit", reading.of.cpus_limit.unwrap_or(f64::INFINITY)),
-                ("task_memory_bytes", usage.memory_bytes as f64),
-                ("task_memory_peak_bytes", usage.memory_peak_bytes as f64),
-                ("task_memory_anon_bytes", usage.memory_anon_bytes as f64),
-                ("task_memory_cache_bytes", usage.memory_cache_bytes as f64),
-                ("task_memory_swap_bytes", usage.memory_swap_bytes as f64),
-                ("task_memory_limit_bytes", bounded(usage.memory_limit_bytes)),
-                ("task_threads", usage.pids as f64),
-            ] {
-                families.gauge(name, &labels, value);
-            }
-        }
     });
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum Format {
 }
 
 /// An item of a list. Its JSON form is that of `Serialize`: a flat object, names ending in their
-/// unit, absent values null.
+/// unit, absent values null. What an item has many of is a list of such objects.
 pub(crate) trait Row: Serialize {
     const HEADINGS: &'static [&'static str];
 

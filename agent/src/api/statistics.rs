@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::encoding::Refusal;
-use crate::meter::Reading;
+use crate::meter::{Reading, Readings};
 
 /// Runs what blocks for a while where it holds up nobody.
 pub(super) async fn off_the_loop<T: Send + 'static>(
@@ -23,12 +23,9 @@ pub(super) async fn off_the_loop<T: Send + 'static>(
     })
 }
 
-async fn read(
-    context: &Context,
-    only: Option<(FrameworkId, TaskId)>,
-) -> Result<Vec<Reading>, Refusal> {
+async fn read(context: &Context) -> Result<Readings, Refusal> {
     let meter = context.meter.clone();
-    off_the_loop(move || meter.read(only.as_ref())).await
+    off_the_loop(move || meter.all().0).await
 }
 
 /// A command task is its own executor.
@@ -46,8 +43,8 @@ pub(super) async fn containers(context: &Context) -> Result<GetContainers, Refus
         container_status: reading.of.status,
         resource_statistics: Some(reading.statistics),
     };
-    let readings = read(context, None).await?;
-    Ok(GetContainers { containers: readings.into_iter().map(container).collect() })
+    let readings = read(context).await?;
+    Ok(GetContainers { containers: readings.tasks.into_iter().map(container).collect() })
 }
 
 /// The call of the agent's gRPC service.
@@ -63,28 +60,37 @@ pub(super) async fn of_tasks(
             return Err(Refusal::bad(message));
         }
     };
-    let readings = read(context, only.clone()).await?;
-    if let (Some((framework, task)), []) = (only, readings.as_slice()) {
+    let meter = context.meter.clone();
+    let (readings, mut denials) = match only.clone() {
+        Some(key) => off_the_loop(move || meter.one(&key)).await?,
+        None => (read(context).await?, Vec::new()),
+    };
+    if let (Some((framework, task)), []) = (only, readings.tasks.as_slice()) {
         return Err(Refusal {
             code: StatusCode::NOT_FOUND,
             message: format!("no task '{task}' of framework '{framework}' runs here"),
         });
     }
+    let Readings { tasks, features } = readings;
     let statistics = |reading: Reading| TaskStatistics {
         framework_id: Some((&reading.of.framework).into()),
         task_id: Some((&reading.of.task).into()),
         executor_id: Some(executor(&reading)),
         container_id: Some(reading.of.container.to_proto()),
+        kernel: reading.kernel(&features),
         name: reading.of.name,
         role: reading.of.role,
         statistics: Some(reading.statistics),
+        // There is one task if there are any.
+        denials: std::mem::take(&mut denials),
     };
-    Ok(StatisticsResponse { tasks: readings.into_iter().map(statistics).collect() })
+    let tasks = tasks.into_iter().map(statistics).collect();
+    Ok(StatisticsResponse { tasks, features_off: features.told() })
 }
 
 /// `/monitor/statistics`, and `/containers`, which tells the container and its status as well.
 pub(super) async fn list(context: &Context, with_container: bool) -> Response {
-    let readings = match read(context, None).await {
+    let readings = match read(context).await {
         Ok(readings) => readings,
         Err(refusal) => return refusal.into_response(),
     };
@@ -103,7 +109,7 @@ pub(super) async fn list(context: &Context, with_container: bool) -> Response {
         }
         entry
     };
-    let list = Value::from_iter(readings.iter().map(entry));
+    let list = Value::from_iter(readings.tasks.iter().map(entry));
     ([(header::CONTENT_TYPE, "application/json")], list.to_string()).into_response()
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mezzo_agent_accounting::{Feature, PortPolicy, Status};
+use mezzo_agent_accounting::{Devices, Feature, PortPolicy, Status};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId};
 use tokio::sync::{Semaphore, mpsc};
@@ -326,6 +326,28 @@ impl Containerizer {
     /// What the kernel counts and guards.
     pub fn accounts(&self) -> &Accounts {
         &self.shared.accounts
+    }
+
+    /// What is counted and guarded here, and why not. What no isolator asks for is off.
+    pub(crate) fn features(&self) -> BTreeMap<Feature, Status> {
+        let mut features = self.shared.accounts.features();
+        let plan = self.shared.isolators.prepare(&Demand::default()).unwrap_or_default();
+        let grant = plan.grant;
+        let unasked = [
+            (
+                Feature::Ports,
+                grant.ports.policy == PortPolicy::Off,
+                "--ports-policy is off, or --isolation has no ports",
+            ),
+            (Feature::Devices, grant.devices == Devices::Unguarded, "--isolation has no devices"),
+        ];
+        for (feature, unasked, reason) in unasked {
+            let status = features.entry(feature).or_insert(Status::On);
+            if unasked && *status == Status::On {
+                *status = Status::Off(reason.to_owned());
+            }
+        }
+        features
     }
 
     /// Waits for the accounts to be opened. Why ports are not guarded although they must be; `None` if all is as it should be.

@@ -5,6 +5,11 @@ use mezzo_sdk::v1::agent::TaskStatistics;
 use serde::Serialize;
 
 use crate::output::Row;
+use crate::usage::amount::{bytes, cpus, short_bytes};
+use crate::usage::kernel::Kernel;
+
+/// Characters of a task's id in a table of many tasks.
+const ID_WIDTH: usize = 16;
 
 /// The JSON form of what a task uses. Rates need two measurements and are null without an earlier one.
 #[derive(Debug, Clone, Serialize)]
@@ -31,6 +36,10 @@ pub(crate) struct Figures {
     mem_swap_bytes: u64,
     mem_limit_bytes: Option<u64>,
     threads: u32,
+    #[serde(flatten)]
+    kernel: Kernel,
+    /// Refused ports and devices; null if neither is guarded.
+    denials: Option<u64>,
     /// When it was measured, in seconds since 1970.
     timestamp: f64,
 }
@@ -50,9 +59,8 @@ impl Figures {
     ) -> Self {
         let statistics = now.statistics.clone().unwrap_or_default();
         // Another run of the same id begins to count anew.
-        let before = before
-            .filter(|before| before.container_id == now.container_id)
-            .and_then(|before| before.statistics.as_ref());
+        let earlier = before.filter(|before| before.container_id == now.container_id);
+        let before = earlier.and_then(|before| before.statistics.as_ref());
         let elapsed = before.map(|before| statistics.timestamp - before.timestamp);
         let elapsed = elapsed.filter(|seconds| *seconds > 0.0);
         let cpus = before.zip(elapsed).map(|(before, elapsed)| {
@@ -65,6 +73,10 @@ impl Figures {
             let periods = grown(statistics.cpus_nr_periods, before.cpus_nr_periods);
             let throttled = grown(statistics.cpus_nr_throttled, before.cpus_nr_throttled);
             (periods > 0).then(|| f64::from(throttled) / f64::from(periods))
+        });
+        let kernel = now.kernel.as_ref().map_or_else(Kernel::default, |kernel| {
+            let before = earlier.and_then(|before| before.kernel.as_ref());
+            Kernel::new(kernel, before.zip(elapsed))
         });
         let id = |id: Option<&str>| id.unwrap_or_default().to_owned();
         Figures {
@@ -88,6 +100,8 @@ impl Figures {
             mem_swap_bytes: statistics.mem_swap_bytes.unwrap_or_default(),
             mem_limit_bytes: statistics.mem_limit_bytes,
             threads: statistics.threads.unwrap_or_default(),
+            denials: kernel.denials(),
+            kernel,
             timestamp: statistics.timestamp,
         }
     }
@@ -104,11 +118,24 @@ impl Figures {
         &self.task_id
     }
 
+    pub(crate) fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    pub(crate) fn denials(&self) -> u64 {
+        self.denials.unwrap_or_default()
+    }
+
+    /// When it was measured, in seconds since 1970, by the agent's clock.
+    pub(crate) fn timestamp(&self) -> f64 {
+        self.timestamp
+    }
+
     /// Everything, name and value, for people.
     pub(crate) fn lines(&self) -> Vec<Figure> {
-        let line = |name, value| Figure { name, value };
+        let line = Figure::new;
         let limit = |limit: Option<f64>| limit.map_or_else(|| "none".to_owned(), cpus);
-        vec![
+        let mut lines = vec![
             line("task", self.task_id.clone()),
             line("name", self.name.clone()),
             line("framework", self.framework_id.clone()),
@@ -129,7 +156,9 @@ impl Figures {
             line("memory, page cache", bytes(self.mem_cache_bytes)),
             line("memory, swapped", bytes(self.mem_swap_bytes)),
             line("threads", self.threads.to_string()),
-        ]
+        ];
+        lines.extend(self.kernel.lines());
+        lines
     }
 
     fn throttled(&self) -> String {
@@ -145,34 +174,65 @@ impl Figures {
 }
 
 impl Row for Figures {
-    const HEADINGS: &'static [&'static str] =
-        &["TASK", "AGENT", "CPUS", "OF", "THROTTLED", "MEMORY", "THREADS"];
+    /// All but the last one fit on 100 columns, and it is the one to miss on a terminal that has fewer.
+    const HEADINGS: &'static [&'static str] = &[
+        "TASK", "CPUS", "OF", "THROT", "RUNQ99", "MEMORY", "THR", "RX/s", "TX/s", "RD/s", "WR/s",
+        "DENIED", "AGENT",
+    ];
 
     fn cells(&self) -> Vec<String> {
-        vec![
-            self.task_id.clone(),
-            self.agent.clone(),
-            self.cpus.map_or_else(|| "-".to_owned(), cpus),
+        let absent = || "-".to_owned();
+        let memory = short_bytes(self.mem_bytes as f64);
+        let mut cells = vec![
+            shortened(&self.task_id),
+            self.cpus.map_or_else(absent, cpus),
             self.cpus_limit.or(self.cpus_requested).map_or_else(String::new, cpus),
             self.throttled(),
-            self.memory(),
-            self.threads.to_string(),
-        ]
+        ];
+        let [delay, rates @ ..] = self.kernel.cells();
+        cells.push(delay);
+        cells.push(match self.mem_limit_bytes {
+            Some(limit) => format!("{memory}/{}", short_bytes(limit as f64)),
+            None => memory,
+        });
+        cells.push(self.threads.to_string());
+        cells.extend(rates);
+        cells.push(self.denials.map_or_else(absent, |denials| denials.to_string()));
+        cells.push(self.agent.clone());
+        cells
     }
+}
+
+/// Ids that differ do so at their ends most often, so the middle is left out.
+fn shortened(id: &str) -> String {
+    let characters = Vec::from_iter(id.chars());
+    if characters.len() <= ID_WIDTH {
+        return id.to_owned();
+    }
+    let kept = ID_WIDTH - 1;
+    let (begin, end) = (kept / 2, characters.len() - (kept - kept / 2));
+    let text = |part: &[char]| String::from_iter(part);
+    format!("{}…{}", text(&characters[..begin]), text(&characters[end..]))
 }
 
 /// One line of `mezzo stats`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    name: &'static str,
+    name: String,
     value: String,
+}
+
+impl Figure {
+    pub(crate) fn new(name: &str, value: String) -> Self {
+        Figure { name: name.to_owned(), value }
+    }
 }
 
 impl Row for Figure {
     const HEADINGS: &'static [&'static str] = &["FIGURE", "VALUE"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.name.to_owned(), self.value.clone()]
+        vec![self.name.clone(), self.value.clone()]
     }
 }
 
@@ -181,31 +241,13 @@ fn cpu_seconds(statistics: &ResourceStatistics) -> f64 {
         + statistics.cpus_system_time_secs.unwrap_or_default()
 }
 
-fn cpus(cpus: f64) -> String {
-    format!("{cpus:.2}")
-}
-
-/// In the largest unit that leaves a number of one digit at least.
-fn bytes(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut units = ["B", "KiB", "MiB", "GiB", "TiB"].into_iter();
-    let mut unit = units.next().unwrap_or_default();
-    for larger in units {
-        if value < 1024.0 {
-            break;
-        }
-        (value, unit) = (value / 1024.0, larger);
-    }
-    if unit == "B" || value >= 100.0 {
-        format!("{value:.0} {unit}")
-    } else {
-        format!("{value:.1} {unit}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use mezzo_sdk::v1;
+    use mezzo_sdk::v1::agent::{
+        BlockStatistics, DelayBucket, FamilyTraffic, KernelStatistics, NetworkStatistics,
+        SchedulerStatistics, Traffic,
+    };
 
     use super::*;
 
@@ -246,26 +288,69 @@ mod tests {
     fn rates_are_of_one_run() {
         let before = measured("c1", 10.0, 1.0, 100, 10);
         let now = measured("c1", 12.0, 2.0, 120, 15);
-        let memory = "12.0 MiB of 32.0 MiB";
+        let memory = "12.0M/32.0M";
+        let first = |cells: Vec<String>| Vec::from_iter(cells.into_iter().take(7));
         assert_eq!(
-            cells(&now, Some(&before)),
-            ["web.1", "node1", "0.50", "0.50", "25%", memory, "3"]
+            first(cells(&now, Some(&before))),
+            ["web.1", "0.50", "0.50", "25%", "-", memory, "3"]
         );
-        assert_eq!(cells(&now, None), ["web.1", "node1", "-", "0.50", "-", memory, "3"]);
+        assert_eq!(first(cells(&now, None)), ["web.1", "-", "0.50", "-", "-", memory, "3"]);
         let again = measured("c2", 12.0, 0.1, 1, 0);
-        assert_eq!(cells(&again, Some(&before))[2], "-");
+        assert_eq!(cells(&again, Some(&before))[1], "-");
     }
 
     #[test]
-    fn bytes_have_a_fitting_unit() {
-        for (amount, text) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1536, "1.5 KiB"),
-            (200 << 20, "200 MiB"),
-            (5 << 40, "5.0 TiB"),
-        ] {
-            assert_eq!(bytes(amount), text);
-        }
+    fn what_the_kernel_counts_is_in_the_line() {
+        let counting = |at, bytes_in| {
+            let udp = Traffic { bytes_in, packets_in: 1, ..Traffic::default() };
+            let ipv6 = FamilyTraffic { udp: Some(udp), ..FamilyTraffic::default() };
+            let network = NetworkStatistics { ipv6: Some(ipv6), ..NetworkStatistics::default() };
+            let kernel = KernelStatistics {
+                network: Some(network),
+                device_denials: Some(2),
+                ..KernelStatistics::default()
+            };
+            TaskStatistics { kernel: Some(kernel), ..measured("c1", at, 1.0, 1, 0) }
+        };
+        let cells = cells(&counting(12.0, 4096), Some(&counting(10.0, 0)));
+        assert_eq!(cells[7..], ["2.0K", "0", "-", "-", "2", "node1"]);
+    }
+
+    #[test]
+    fn a_line_fits_a_screen() {
+        let at = |timestamp, amount: u64| {
+            let traffic = Traffic { bytes_in: amount, bytes_out: amount, ..Traffic::default() };
+            let ipv4 = FamilyTraffic { tcp: Some(traffic), ..FamilyTraffic::default() };
+            let network = NetworkStatistics { ipv4: Some(ipv4), ..NetworkStatistics::default() };
+            let run_delays = vec![DelayBucket { below_ns: Some(1 << 29), count: amount }];
+            let kernel = KernelStatistics {
+                network: Some(network),
+                scheduler: Some(SchedulerStatistics { run_delays, ..Default::default() }),
+                block: Some(BlockStatistics {
+                    read_bytes: amount,
+                    written_bytes: amount,
+                    ..BlockStatistics::default()
+                }),
+                device_denials: Some(123_456),
+                ..KernelStatistics::default()
+            };
+            let mut measured = measured("c1", timestamp, timestamp, 100, 0);
+            let statistics = measured.statistics.as_mut().expect("there are some");
+            (statistics.mem_total_bytes, statistics.mem_limit_bytes) =
+                (Some(1023 << 20), Some(1023 << 20));
+            statistics.threads = Some(999);
+            let task_id = Some(v1::TaskId { value: "a-long-name.of.the.task-0001".to_owned() });
+            TaskStatistics { task_id, kernel: Some(kernel), ..measured }
+        };
+        let place = Place { agent_id: "S0".to_owned(), hostname: "node1".to_owned() };
+        let figures = Figures::new(&at(12.0, 2046 << 20), Some(&at(10.0, 0)), &place);
+        let table = crate::output::table(&[figures]);
+        let line = table.lines().last().expect("a line");
+        assert!(
+            line.starts_with("a-long-…ask-0001  1.00  0.50  -      537ms   1023M/1023M"),
+            "{line:?}"
+        );
+        let (line, _) = line.split_once("node1").expect("the agent is last");
+        assert!(line.trim_end().chars().count() <= 100, "{line:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use terminal_size::{Height, terminal_size};
+use terminal_size::{Height, Width, terminal_size};
 
 use crate::failure::Failure;
 use crate::output::{self, Row};
@@ -28,19 +28,23 @@ impl Screen {
         if !self.terminal {
             return output::print_text(&format!("{heading}\n{table}\n"));
         }
-        let height = terminal_size().map_or(24, |(_, Height(height))| usize::from(height));
-        output::print_text(&frame(heading, &table, height))
+        let (width, height) = terminal_size()
+            .map_or((80, 24), |(Width(width), Height(height))| (width.into(), height.into()));
+        output::print_text(&frame(heading, &table, width, height))
     }
 }
 
-/// `height` lines at most; the last one says how many rows did not fit.
-fn frame(heading: &str, table: &str, height: usize) -> String {
+/// `height` lines of `width` characters at most; the last one says how many rows did not fit.
+fn frame(heading: &str, table: &str, width: usize, height: usize) -> String {
     let lines = Vec::from_iter(std::iter::once(heading).chain([""]).chain(table.lines()));
     let room = height.saturating_sub(1).max(4);
     let mut text = HOME.to_owned();
     let shown = if lines.len() > room { room - 1 } else { lines.len() };
     for line in &lines[..shown] {
-        text.push_str(&format!("{line}{CLEAR_LINE}\n"));
+        // A line that went on in the next one would shift all the others.
+        text.extend(line.chars().take(width));
+        text.push_str(CLEAR_LINE);
+        text.push('\n');
     }
     if shown < lines.len() {
         text.push_str(&format!("… and {} more{CLEAR_LINE}\n", lines.len() - shown));
@@ -55,10 +59,11 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_counted() {
         let table = "TASK\na\nb\nc\n";
-        let all = frame("heading", table, 24);
+        let all = frame("heading", table, 80, 24);
         assert!(all.contains("c\x1b[K\n") && !all.contains("more"), "{all:?}");
-        let some = frame("heading", table, 6);
+        let some = frame("heading", table, 80, 6);
         assert_eq!(some.matches('\n').count(), 5);
         assert!(some.contains("a\x1b[K") && some.contains("… and 2 more"), "{some:?}");
+        assert!(frame("heading", table, 4, 24).contains("head\x1b[K\n"));
     }
 }

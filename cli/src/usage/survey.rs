@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mezzo_sdk::v1::agent::TaskStatistics;
+use mezzo_sdk::v1::agent::{StatisticsResponse, TaskStatistics};
 use mezzo_sdk::{Agent, Master, agent_addresses};
 use tokio::task::JoinSet;
 
@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) agents: usize,
     /// Host names of agents that did not answer.
     pub(crate) silent: Vec<String>,
+    /// Agents whose kernels do not count everything.
+    pub(crate) partial: usize,
     /// There was a look before this one, so rates are known.
     pub(crate) compared: bool,
 }
@@ -85,12 +87,13 @@ impl Survey {
 
     fn take(
         &mut self,
-        (place, answer): (Place, Option<(Agent, Vec<TaskStatistics>)>),
+        (place, answer): (Place, Option<(Agent, StatisticsResponse)>),
         before: &mut HashMap<Key, TaskStatistics>,
         seen: &mut Seen,
     ) {
-        let Some((agent, tasks)) = answer else { return seen.silent.push(place.hostname) };
-        for task in tasks {
+        let Some((agent, told)) = answer else { return seen.silent.push(place.hostname) };
+        seen.partial += usize::from(!told.features_off.is_empty());
+        for task in told.tasks {
             let id = |id: Option<&String>| id.cloned().unwrap_or_default();
             let key = (
                 id(task.framework_id.as_ref().map(|id| &id.value)),
@@ -103,13 +106,13 @@ impl Survey {
     }
 }
 
-async fn ask(known: Option<Agent>, addresses: Vec<String>) -> Option<(Agent, Vec<TaskStatistics>)> {
+async fn ask(known: Option<Agent>, addresses: Vec<String>) -> Option<(Agent, StatisticsResponse)> {
     if let Some(agent) = known
-        && let Ok(tasks) = agent.statistics(None).await
+        && let Ok(told) = agent.statistics(None).await
     {
-        return Some((agent, tasks));
+        return Some((agent, told));
     }
     let agent = Agent::connect_any(&addresses).await.ok()?;
-    let tasks = agent.statistics(None).await.ok()?;
-    Some((agent, tasks))
+    let told = agent.statistics(None).await.ok()?;
+    Some((agent, told))
 }

@@ -19,6 +19,12 @@ use crate::usage::survey::{Seen, Survey};
 enum Sort {
     Cpus,
     Mem,
+    /// Bytes a second over the network.
+    Net,
+    /// Bytes a second to and from block devices.
+    Io,
+    /// Refused ports and devices.
+    Denials,
     Task,
 }
 
@@ -74,13 +80,19 @@ pub(crate) async fn top(global: &Global, arguments: &TopArguments) -> Result<(),
 impl Sort {
     fn order(self, tasks: &mut [Figures]) {
         match self {
-            Sort::Cpus => tasks.sort_by(|a, b| {
-                b.cpus().total_cmp(&a.cpus()).then_with(|| a.task_id().cmp(b.task_id()))
-            }),
+            Sort::Cpus => most_first(tasks, Figures::cpus),
             Sort::Mem => tasks.sort_by_key(|task| Reverse(task.mem_bytes())),
+            Sort::Net => most_first(tasks, |task| task.kernel().net_per_second()),
+            Sort::Io => most_first(tasks, |task| task.kernel().block_per_second()),
+            Sort::Denials => most_first(tasks, |task| task.denials() as f64),
             Sort::Task => tasks.sort_by(|a, b| a.task_id().cmp(b.task_id())),
         }
     }
+}
+
+fn most_first(tasks: &mut [Figures], amount: impl Fn(&Figures) -> f64) {
+    tasks
+        .sort_by(|a, b| amount(b).total_cmp(&amount(a)).then_with(|| a.task_id().cmp(b.task_id())));
 }
 
 fn heading(seen: &Seen) -> String {
@@ -94,6 +106,10 @@ fn heading(seen: &Seen) -> String {
     );
     if !seen.silent.is_empty() {
         text.push_str(&format!("; no answer from {}", seen.silent.join(", ")));
+    }
+    if seen.partial > 0 {
+        let agents = seen.partial;
+        text.push_str(&format!("; {agents} agent{} cannot count all of it", plural(agents)));
     }
     text
 }

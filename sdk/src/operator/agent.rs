@@ -8,7 +8,7 @@ use crate::error::{ConnectError, OperatorError, ServerKind};
 use crate::v1;
 use crate::v1::agent::operator_client::OperatorClient;
 use crate::v1::agent::{
-    Call, FileChunk, ReadFileRequest, Response, StatisticsRequest, TaskStatistics, call,
+    Call, FileChunk, ReadFileRequest, Response, StatisticsRequest, StatisticsResponse, call,
 };
 
 /// A connection to an agent. Cheap to clone.
@@ -104,17 +104,17 @@ impl Agent {
         Ok(response.list_files.unwrap_or_default().file_infos)
     }
 
-    /// What running tasks use: all of the agent's, or the one that is named.
+    /// What running tasks use: all of the agent's, or the one that is named; and what is not counted there.
     ///
     /// # Errors
     /// [`OperatorError`]; `is_not_found` if the one that is named does not run here.
     pub async fn statistics(
         &self,
         only: Option<(v1::FrameworkId, v1::TaskId)>,
-    ) -> Result<Vec<TaskStatistics>, OperatorError> {
+    ) -> Result<StatisticsResponse, OperatorError> {
         let (framework_id, task_id) = only.unzip();
         match self.client.clone().statistics(StatisticsRequest { framework_id, task_id }).await {
-            Ok(response) => Ok(response.into_inner().tasks),
+            Ok(response) => Ok(response.into_inner()),
             Err(status) => Err(OperatorError::from_status(
                 ServerKind::Agent,
                 &self.address,
