@@ -1,6 +1,6 @@
 //! What can go wrong, one enum per kind of operation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// RocksDB's own words about a failure. Kept as the source of the errors below, for the log.
@@ -155,8 +155,23 @@ impl WriteError {
         let source = EngineError::from(error);
         match cause {
             Cause::ReadOnly => Self::ReadOnly { dir, source },
+            // What was on its way when the file system turned read-only fails with EIO.
+            Cause::Other if turned_read_only(&dir) => Self::ReadOnly { dir, source },
             _ => Self::Failed { dir, source },
         }
+    }
+}
+
+/// Whether nothing can be made in a directory any more. The mount's flags do not tell: ext4 leaves them as they were.
+fn turned_read_only(dir: &Path) -> bool {
+    let probe = dir.join("probe");
+    match std::fs::File::create(&probe) {
+        Ok(_) => {
+            // Whoever lists the directory takes it for nothing.
+            let _ = std::fs::remove_file(&probe);
+            false
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::ReadOnlyFilesystem,
     }
 }
 
