@@ -200,7 +200,7 @@ async fn a_full_disk_of_the_sandboxes_fails_launches_until_it_is_cleaned() {
 #[tokio::test]
 async fn a_used_up_quota_of_the_agent_is_waited_for() {
     let mut cluster = Cluster::prepare(Options::default()).expect("a cluster");
-    let disk = Disk::with_quota(&cluster.agent_work_dir(), 256, 48).expect("a disk");
+    let disk = Disk::with_quota(&cluster.agent_work_dir(), 256, 128).expect("a disk");
     cluster.start_master().expect("starts");
     // The second one is told a port, on which it serves again when it starts again.
     cluster.start_agent().expect("starts");

@@ -52,7 +52,7 @@ async fn two_hundred_tasks_end_exactly_once_each_in_a_world_of_its_own() {
     assert_eq!(worlds.len(), 200, "cgroups and sandboxes are nobody else's");
     cluster
         .wait("the control groups to go", |cluster| {
-            cluster.container_cgroups().is_empty().then_some(())
+            (cluster.container_cgroups().is_empty() && cluster.accounted() == 0).then_some(())
         })
         .expect("nothing stays");
 }

@@ -350,6 +350,11 @@ impl Cluster {
         self.leftovers.containers()
     }
 
+    /// How many containers the kernel has in its accounts for the agent.
+    pub fn accounted(&self) -> usize {
+        self.leftovers.accounted()
+    }
+
     /// Processes of this cluster that are there now: tasks and launcher, but for the daemons.
     pub fn other_processes(&self) -> Vec<i32> {
         let daemons = [&self.master, &self.agent];

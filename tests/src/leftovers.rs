@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mezzo_agent_sys::BpfMap;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -71,6 +72,18 @@ impl Leftovers {
             remove_group(&root);
         }
         remove_pins(&self.pins());
+    }
+
+    /// Entries in the agent's map of counters.
+    pub(crate) fn accounted(&self) -> usize {
+        let layouts = std::fs::read_dir(self.pins()).into_iter().flatten().flatten();
+        let count = |layout: std::fs::DirEntry| {
+            let mut entries = 0;
+            let map = BpfMap::open(&layout.path().join("COUNTERS")).ok()?;
+            map.for_each(|_, _| entries += 1).ok()?;
+            Some(entries)
+        };
+        layouts.filter_map(count).sum()
     }
 
     /// Where its agent's eBPF programs and maps are pinned.

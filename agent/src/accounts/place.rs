@@ -37,7 +37,7 @@ impl AccountsOptions {
     }
 }
 
-/// Mounts a bpffs if there is none. Two agents that do it at once would hide one another's pins: one of them waits.
+/// Mounts a bpffs on an empty directory if there is none. Two agents that do it at once would hide one another's pins: one of them waits.
 pub(super) fn ensure_bpffs(bpffs: &Path) -> io::Result<()> {
     if is_bpffs(bpffs) {
         return Ok(());
@@ -46,12 +46,28 @@ pub(super) fn ensure_bpffs(bpffs: &Path) -> io::Result<()> {
     let directory = File::open(bpffs)?;
     let _turn = Flock::lock(directory, FlockArg::LockExclusive)
         .map_err(|(_, errno)| io::Error::from(errno))?;
-    if is_bpffs(bpffs) { Ok(()) } else { mount_bpffs(bpffs) }
+    if is_bpffs(bpffs) {
+        return Ok(());
+    }
+    if std::fs::read_dir(bpffs)?.next().is_some() {
+        // What is in it would be hidden, from everybody.
+        return Err(io::ErrorKind::DirectoryNotEmpty.into());
+    }
+    mount_bpffs(bpffs)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_mounted_over_what_is_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join("file"), "").expect("writes");
+        let refused = ensure_bpffs(directory.path()).expect_err("must not mount");
+        assert_eq!(refused.kind(), io::ErrorKind::DirectoryNotEmpty);
+        assert!(directory.path().join("file").exists());
+    }
 
     #[test]
     fn each_root_has_pins_of_its_own() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use mezzo_sdk::Task;
 use mezzo_sdk::v1::TaskState;
-use mezzo_tests::Cluster;
+use mezzo_tests::{Cluster, Daemon};
 
 use crate::framework::Probe;
 
@@ -44,6 +44,12 @@ struct Baseline {
 
 impl Baseline {
     fn of(cluster: &Cluster) -> Baseline {
+        // The agent opens its accounts while it serves.
+        let end = Instant::now() + PATIENCE;
+        while cluster.logged(Daemon::Agent, "the kernel counts and guards") == 0 {
+            assert!(Instant::now() < end, "no accounts: {}", cluster.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let daemons = [("master", cluster.master_pid()), ("agent", cluster.agent_pid())];
         let running = daemons.into_iter().filter_map(|(name, pid)| Some((name, pid?)));
         Baseline { daemons: running.map(|(name, pid)| (name, pid, usage(pid))).collect() }
