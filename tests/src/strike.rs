@@ -107,7 +107,7 @@ impl Cluster {
     }
 
     /// What is left after all tasks have ended and been forgotten, beside the daemons and the launcher:
-    /// processes, control groups, mounts below the cluster's directory, exit files.
+    /// processes, control groups, mounts below the cluster's directory, exit files, entries in the kernel's accounts.
     pub fn strays(&self) -> Vec<String> {
         let daemons = [&self.master, &self.agent].into_iter().flatten();
         let mut known: Vec<i32> =
@@ -129,6 +129,10 @@ impl Cluster {
         let exits = std::fs::read_dir(self.directory().join("run").join("exits"));
         let exits = exits.into_iter().flatten().flatten();
         strays.extend(exits.map(|entry| format!("exit file {}", entry.path().display())));
+        let accounted = self.leftovers.accounted();
+        strays.extend(
+            (accounted > 0).then(|| format!("{accounted} entries in the kernel's accounts")),
+        );
         strays
     }
 

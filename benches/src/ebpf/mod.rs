@@ -1,7 +1,7 @@
 //! What it costs that the kernel keeps the books.
 //!
-//! The load is the worst case, nothing but packets, or nothing but switches, on one processor. It runs without the
-//! programs and with them, in turns; processor time is compared, which does not depend on who else is busy. What the
+//! The load is the worst case, nothing but packets, or nothing but switches, and then something like a server, on one processor. It
+//! runs without the programs and with them, in turns; processor time is compared, which does not depend on who else is busy. What the
 //! kernel itself says that the programs take stands in the notes.
 
 mod place;
@@ -26,12 +26,16 @@ use crate::result::{Baseline, Goal, Measurement, median};
 /// Datagrams, or round trips, of one measurement: some 60 ms.
 const EVENTS: u32 = 20_000;
 
+/// Requests of one measurement: some 300 ms.
+const REQUESTS: u32 = 1500;
+
 /// # Errors
 /// When this is not root, or the programs do not load.
 pub fn run(sizes: &Sizes, tell: &mut dyn FnMut(Measurement)) -> Result<()> {
     let place = Place::make()?;
     packets(&place, sizes, tell)?;
     switches(&place, sizes, tell)?;
+    requests(&place, sizes, tell)?;
     snapshot(&place, sizes, tell)
 }
 
@@ -102,6 +106,52 @@ fn switches(place: &Place, sizes: &Sizes, tell: &mut dyn FnMut(Measurement)) -> 
             ),
         });
     }
+    Ok(())
+}
+
+/// What a server pays that computes, talks, writes and starts processes, with everything on.
+fn requests(place: &Place, sizes: &Sizes, tell: &mut dyn FnMut(Measurement)) -> Result<()> {
+    let conditions = Conditions::now()?;
+    let mut work = Work::start("requests", &place.task)?;
+    // The first ones warm caches up.
+    work.nanoseconds(REQUESTS)?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..sizes.batches * 2 {
+        // Which comes first makes a difference on a machine that is not quiet.
+        let measure = |work: &mut Work, with: &mut Vec<f64>| -> Result<()> {
+            let books = open(place, true)?;
+            with.push(work.nanoseconds(REQUESTS)?);
+            books.discard()?;
+            Ok(())
+        };
+        if round % 2 == 0 {
+            without.push(work.nanoseconds(REQUESTS)?);
+            measure(&mut work, &mut with)?;
+        } else {
+            measure(&mut work, &mut with)?;
+            without.push(work.nanoseconds(REQUESTS)?);
+        }
+    }
+    let shares = Vec::from_iter(
+        with.iter().zip(&without).map(|(with, without)| (with / without - 1.0) * 100.0),
+    );
+    let spread = spread(&shares);
+    tell(Measurement {
+        name: "ebpf/mixed",
+        value: median(&shares),
+        unit: "%",
+        goal: Some(Goal::AtMost(1.0)),
+        baseline: None,
+        conditions,
+        note: format!(
+            "processor time added to a server's request, median of {} rounds, {spread}; a request over TCP that sorts {} numbers, \
+             each eighth written to a file, each 64th to a process, takes {:.1} us without and {:.1} us with",
+            shares.len(),
+            4096,
+            median(&without) / 1e3,
+            median(&with) / 1e3
+        ),
+    });
     Ok(())
 }
 

@@ -1,7 +1,7 @@
-//! Work that is nothing but one kind of event, in a process of its own, which is in the task's cgroup.
+//! Work that is nothing but one kind of event, or like that of a server, in a process of its own, which is in the task's cgroup.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -21,7 +21,7 @@ pub struct Work {
 }
 
 impl Work {
-    /// `name` is `datagrams` or `switches`.
+    /// `name` is `datagrams`, `switches` or `requests`.
     ///
     /// # Errors
     /// When the process cannot be started.
@@ -68,6 +68,7 @@ pub fn serve(name: &str) -> Result<()> {
     let mut event: Box<dyn FnMut() -> Result<()>> = match name {
         "datagrams" => datagrams()?,
         "switches" => switches()?,
+        "requests" => requests()?,
         _ => bail!("there is no work `{name}`"),
     };
     for line in std::io::stdin().lock().lines() {
@@ -107,4 +108,60 @@ fn switches() -> Result<Box<dyn FnMut() -> Result<()>>> {
         here.read_exact(&mut byte)?;
         Ok(())
     }))
+}
+
+/// Bytes of a request and of its answer.
+const REQUEST: usize = 512;
+const ANSWER: usize = 4096;
+/// Numbers that are sorted for each request: some 100 us.
+const NUMBERS: usize = 4096;
+/// One request in so many is written down; in so many, is handed to a process.
+const WRITE_EACH: u32 = 8;
+const SPAWN_EACH: u32 = 64;
+
+/// A request over TCP between two threads: it is computed, some are written to a file, few start a process.
+fn requests() -> Result<Box<dyn FnMut() -> Result<()>>> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let mut client = TcpStream::connect(listener.local_addr()?)?;
+    let (server, _) = listener.accept()?;
+    for end in [&client, &server] {
+        end.set_nodelay(true)?;
+    }
+    std::thread::spawn(move || answer(server));
+    let mut answer = [0; ANSWER];
+    Ok(Box::new(move || {
+        client.write_all(&[0; REQUEST])?;
+        client.read_exact(&mut answer)?;
+        Ok(())
+    }))
+}
+
+/// Until the other end has gone.
+fn answer(mut server: TcpStream) -> Result<()> {
+    let mut file = tempfile::tempfile().context("no file to write to")?;
+    let mut request = [0; REQUEST];
+    let mut state = 1u64;
+    for number in 1.. {
+        server.read_exact(&mut request)?;
+        let mut numbers = Vec::from_iter((0..NUMBERS).map(|_| {
+            // Knuth's generator; what matters is that the order is none.
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            state >> 33
+        }));
+        numbers.sort_unstable();
+        let mut reply = [0; ANSWER];
+        for (byte, number) in reply.iter_mut().zip(&numbers) {
+            *byte = number.to_le_bytes()[0];
+        }
+        if number % WRITE_EACH == 0 {
+            file.write_all(&reply)?;
+        }
+        if number % SPAWN_EACH == 0 {
+            Command::new("true").status().context("cannot start `true`")?;
+        }
+        server.write_all(&reply)?;
+    }
+    Ok(())
 }

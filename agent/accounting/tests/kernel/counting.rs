@@ -1,8 +1,11 @@
 //! Processors, block devices, and that nothing is left behind.
 
-use mezzo_agent_accounting::{Access, Device, Devices, Grant, PortPolicy};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
-use crate::rig::{Rig, eventually, ports, succeeded};
+use mezzo_agent_accounting::{Access, Device, Devices, Flow, Grant, PortPolicy, Usage};
+
+use crate::rig::{Rig, eventually, ports, python, succeeded};
 
 #[test]
 fn processor_time_agrees_with_the_controller() {
@@ -68,9 +71,63 @@ fn direct_io_is_counted_to_the_byte() {
     assert_eq!((read.read_bytes, read.read_operations, read.written_bytes), (BYTES, 32, 0));
 }
 
+/// Ten thousand of them, a few hundred at a time; each sends one datagram, and what they did adds up to the whole.
 #[test]
 fn nothing_is_left_of_many_short_tasks() {
-    const TASKS: u64 = 200;
+    const ROUNDS: u64 = 20;
+    const TASKS: u64 = 500;
+    const DATAGRAM: u64 = 20 + 8 + 10;
+    let rig = Rig::new("many");
+    let accounting = rig.open();
+    let grant = ports(PortPolicy::Enforce, false, &[(31000, 31010)]);
+    // Nobody is there to answer, which the sender need not know.
+    let live = "import os, socket, sys\n\
+        for group in sys.stdin.read().split():\n\
+        \x20   pid = os.fork()\n\
+        \x20   if pid == 0:\n\
+        \x20       with open(group + '/cgroup.procs', 'w') as procs: procs.write('0')\n\
+        \x20       socket.socket(type=socket.SOCK_DGRAM).sendto(b'x' * 10, ('127.0.0.1', 9))\n\
+        \x20       os._exit(3)\n\
+        \x20   assert os.waitpid(pid, 0)[1] == 3 << 8\n";
+    let mut whole = Usage::default();
+    for round in 0..ROUNDS {
+        let name = |number| format!("task{}", round * TASKS + number);
+        let tasks = (0..TASKS).map(|number| rig.granted(&accounting, &name(number), &grant));
+        let tasks = Vec::from_iter(tasks);
+        let groups = Vec::from_iter(tasks.iter().map(|task| task.cgroup.display().to_string()));
+        let mut lives = Command::new(python());
+        lives.args(["-c", live]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut lives = lives.spawn().expect("starts");
+        let mut input = lives.stdin.take().expect("an input");
+        input.write_all(groups.join("\n").as_bytes()).expect("listens");
+        drop(input);
+        succeeded(lives.wait_with_output().expect("runs"));
+        let mut sum = Usage::default();
+        let snapshot = accounting.snapshot().expect("reads");
+        assert_eq!(snapshot.len() as u64, TASKS);
+        for (_, counters) in snapshot {
+            sum += &Usage { counters, ..Usage::default() };
+        }
+        for task in &tasks {
+            let usage = accounting.remove(task.id).expect("removes").expect("a task");
+            assert_eq!(usage.counters.ipv4.udp_out, Flow { bytes: DATAGRAM, packets: 1 });
+            assert_eq!(usage.counters.exits, 1);
+            whole += &usage;
+            std::fs::remove_dir(&task.cgroup).expect("an empty cgroup");
+        }
+        assert_eq!(sum.counters.exits, TASKS);
+    }
+    let all = ROUNDS * TASKS;
+    assert_eq!(whole.counters.exits, all);
+    assert_eq!(whole.counters.ipv4.udp_out, Flow { bytes: all * DATAGRAM, packets: all });
+    assert_eq!((whole.counters.execs, whole.counters.port_denials), (0, 0));
+    assert_eq!(accounting.tasks().expect("reads"), []);
+    assert!(accounting.delays().expect("reads").is_empty());
+}
+
+#[test]
+fn nothing_is_left_of_tasks_that_were_granted_everything() {
+    const TASKS: u64 = 50;
     let rig = Rig::new("short");
     let accounting = rig.open();
     let mut grant = ports(PortPolicy::Enforce, false, &[(31000, 31010)]);
