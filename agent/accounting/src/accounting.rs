@@ -125,7 +125,7 @@ impl Accounting {
 
     /// Opens the pinned maps, and enters what must be there before programs are.
     fn with_maps(options: &Options, pins: Pins, running: &[Admission]) -> Result<Self, OpenError> {
-        let maps = Maps::open(&pins, options.capacity)?;
+        let maps = Maps::open(&pins)?;
         let features = statuses(&BTreeMap::new());
         let state = State { take_over: TakeOver::Fresh, features };
         let mut devices = HashMap::<u64, Vec<DeviceKey>>::new();
@@ -156,6 +156,11 @@ impl Accounting {
     /// What works on this host, and what was found here.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Tasks that there is room for: maps that were taken over may have been made for another number than was asked for.
+    pub fn capacity(&self) -> u32 {
+        self.maps.counters.map.max_entries()
     }
 
     /// Enters a task, before any process is in its cgroup; or changes what a task may, whose counters go on.

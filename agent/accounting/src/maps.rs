@@ -12,8 +12,6 @@ use crate::pins::Pins;
 pub(crate) struct Named {
     pub name: &'static str,
     pub map: BpfMap,
-    /// As the agent asked for it; a map that was taken over may have another.
-    capacity: u32,
 }
 
 #[derive(Debug)]
@@ -28,7 +26,7 @@ pub(crate) struct Maps {
 }
 
 impl Maps {
-    pub fn open(pins: &Pins, capacity: u32) -> Result<Self, OpenError> {
+    pub fn open(pins: &Pins) -> Result<Self, OpenError> {
         let open = |name| {
             let path = pins.map(name);
             let map = BpfMap::open(&path).map_err(|source| OpenError::Pin {
@@ -36,7 +34,7 @@ impl Maps {
                 path,
                 source,
             })?;
-            Ok::<_, OpenError>(Named { name, map, capacity })
+            Ok::<_, OpenError>(Named { name, map })
         };
         Ok(Maps {
             tasks: open("TASKS")?,
@@ -102,7 +100,7 @@ impl Named {
 
     fn failed(&self, source: std::io::Error) -> AdmitError {
         if source.raw_os_error() == Some(nix::libc::E2BIG) {
-            AdmitError::Full { map: self.name, capacity: self.capacity }
+            AdmitError::Full { map: self.name, capacity: self.map.max_entries() }
         } else {
             AdmitError::Map { map: self.name, source }
         }

@@ -246,8 +246,10 @@ impl Accounts {
         for usage in usages.values() {
             totals.usage += usage;
         }
-        totals.capacity = self.shared.settings.as_ref().map_or(0, |s| u64::from(s.capacity));
-        totals.lost = self.now().and_then(|open| open.lost().ok()).unwrap_or_default();
+        if let Some(open) = self.now() {
+            totals.capacity = u64::from(open.capacity());
+            totals.lost = open.lost().unwrap_or_default();
+        }
         let mut book = self.shared.book();
         totals.entries = book.len() as u64;
         totals.usage = book.raise(&totals.usage);

@@ -32,6 +32,7 @@ pub struct BpfMap {
     key_length: usize,
     value_length: usize,
     copies: usize,
+    max_entries: u32,
 }
 
 #[repr(C)]
@@ -141,6 +142,7 @@ impl BpfMap {
             key_length: info.key_size as usize,
             value_length: if per_cpu { value_size.next_multiple_of(8) } else { value_size },
             copies: if per_cpu { possible_processors()? } else { 1 },
+            max_entries: info.max_entries,
         })
     }
 
@@ -162,6 +164,11 @@ impl BpfMap {
     /// Number of values that a look-up brings: 1, or the number of possible processors.
     pub fn copies(&self) -> usize {
         self.copies
+    }
+
+    /// Entries that it has room for.
+    pub fn max_entries(&self) -> u32 {
+        self.max_entries
     }
 
     /// All values of an entry, one after the other; `None` where there is no such entry.

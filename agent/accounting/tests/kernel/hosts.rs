@@ -72,6 +72,8 @@ fn a_full_map_refuses_the_task_and_keeps_nothing_of_it() {
     let error = accounting.admit(tasks[2].id, &Grant::default()).expect_err("must not fit");
     assert!(matches!(error, AdmitError::Full { capacity: 2, .. }), "{error}");
     assert_eq!(accounting.tasks().expect("reads").len(), 2);
+    let again = Accounting::open(&rig.options(), &[]).expect("takes it over");
+    assert_eq!(again.capacity(), 2, "what the kernel has counts, not what was asked for");
     accounting.remove(tasks[0].id).expect("removes");
     accounting.admit(tasks[2].id, &Grant::default()).expect("fits now");
 }
