@@ -164,40 +164,46 @@ impl Meter {
     }
 }
 
-/// `timestamp` is in seconds since 1970.
+/// `timestamp` is in seconds since 1970. What is not counted is absent.
 fn statistics(of: &Metered, usage: &Usage, timestamp: f64) -> v1::ResourceStatistics {
-    let seconds = |ns: u64| Some(ns as f64 / 1e9);
     let count = |count: u64| Some(u32::try_from(count).unwrap_or(u32::MAX));
-    let limit = |bytes: u64| (bytes != u64::MAX).then_some(bytes);
-    v1::ResourceStatistics {
+    let mut statistics = v1::ResourceStatistics {
         timestamp,
-        cpus_user_time_secs: seconds(usage.cpu_user_ns),
-        cpus_system_time_secs: seconds(usage.cpu_system_ns),
         cpus_limit: of.cpus_limit,
         cpus_soft_limit: Some(of.cpus),
-        cpus_nr_periods: count(usage.cpu_periods),
-        cpus_nr_throttled: count(usage.cpu_throttled_periods),
-        cpus_throttled_time_secs: seconds(usage.cpu_throttled_ns),
-        mem_total_bytes: Some(usage.memory_bytes),
-        mem_total_memsw_bytes: Some(usage.memory_bytes.saturating_add(usage.memory_swap_bytes)),
-        mem_limit_bytes: limit(usage.memory_limit_bytes),
-        mem_soft_limit_bytes: limit(usage.memory_soft_limit_bytes),
-        // As Mesos has it: resident is what is anonymous, and "file" and "cache" are one.
-        mem_rss_bytes: Some(usage.memory_anon_bytes),
-        mem_anon_bytes: Some(usage.memory_anon_bytes),
-        mem_file_bytes: Some(usage.memory_cache_bytes),
-        mem_cache_bytes: Some(usage.memory_cache_bytes),
-        mem_mapped_file_bytes: Some(usage.memory_mapped_bytes),
-        mem_unevictable_bytes: Some(usage.memory_unevictable_bytes),
-        mem_swap_bytes: Some(usage.memory_swap_bytes),
-        threads: count(usage.pids),
+        threads: usage.pids.and_then(count),
         ..v1::ResourceStatistics::default()
+    };
+    if let Some(cpu) = &usage.cpu {
+        let seconds = |ns: u64| Some(ns as f64 / 1e9);
+        statistics.cpus_user_time_secs = seconds(cpu.user_ns);
+        statistics.cpus_system_time_secs = seconds(cpu.system_ns);
+        statistics.cpus_nr_periods = count(cpu.periods);
+        statistics.cpus_nr_throttled = count(cpu.throttled_periods);
+        statistics.cpus_throttled_time_secs = seconds(cpu.throttled_ns);
     }
+    if let Some(memory) = &usage.memory {
+        let limit = |bytes: u64| (bytes != u64::MAX).then_some(bytes);
+        statistics.mem_total_bytes = Some(memory.bytes);
+        statistics.mem_total_memsw_bytes = Some(memory.bytes.saturating_add(memory.swap_bytes));
+        statistics.mem_limit_bytes = limit(memory.limit_bytes);
+        statistics.mem_soft_limit_bytes = limit(memory.soft_limit_bytes);
+        // As Mesos has it: resident is what is anonymous, and "file" and "cache" are one.
+        statistics.mem_rss_bytes = Some(memory.anon_bytes);
+        statistics.mem_anon_bytes = Some(memory.anon_bytes);
+        statistics.mem_file_bytes = Some(memory.cache_bytes);
+        statistics.mem_cache_bytes = Some(memory.cache_bytes);
+        statistics.mem_mapped_file_bytes = Some(memory.mapped_bytes);
+        statistics.mem_unevictable_bytes = Some(memory.unevictable_bytes);
+        statistics.mem_swap_bytes = Some(memory.swap_bytes);
+    }
+    statistics
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cgroups::{CpuUsage, MemoryUsage};
 
     #[test]
     fn figures_are_in_mesos_units() {
@@ -211,18 +217,21 @@ mod tests {
             cpus: 0.5,
             cpus_limit: None,
         };
-        let usage = Usage {
-            cpu_user_ns: 1_500_000_000,
-            cpu_throttled_ns: 20_000_000,
-            cpu_periods: 7,
-            memory_bytes: 10,
-            memory_swap_bytes: 5,
-            memory_anon_bytes: 4,
-            memory_limit_bytes: u64::MAX,
-            memory_soft_limit_bytes: 32 << 20,
-            pids: 3,
-            ..Usage::default()
+        let cpu = CpuUsage {
+            user_ns: 1_500_000_000,
+            throttled_ns: 20_000_000,
+            periods: 7,
+            ..CpuUsage::default()
         };
+        let memory = MemoryUsage {
+            bytes: 10,
+            swap_bytes: 5,
+            anon_bytes: 4,
+            limit_bytes: u64::MAX,
+            soft_limit_bytes: 32 << 20,
+            ..MemoryUsage::default()
+        };
+        let usage = Usage { cpu: Some(cpu), memory: Some(memory), pids: Some(3) };
         let told = statistics(&of, &usage, 1.5);
         assert_eq!((told.timestamp, told.cpus_user_time_secs), (1.5, Some(1.5)));
         assert_eq!((told.cpus_throttled_time_secs, told.cpus_nr_periods), (Some(0.02), Some(7)));
@@ -230,5 +239,8 @@ mod tests {
         assert_eq!((told.mem_total_memsw_bytes, told.mem_rss_bytes), (Some(15), Some(4)));
         assert_eq!((told.mem_limit_bytes, told.mem_soft_limit_bytes), (None, Some(32 << 20)));
         assert_eq!(told.threads, Some(3));
+        let nothing = statistics(&of, &Usage::default(), 1.5);
+        assert_eq!((nothing.cpus_soft_limit, nothing.cpus_user_time_secs), (Some(0.5), None));
+        assert_eq!((nothing.mem_total_bytes, nothing.threads), (None, None));
     }
 }

@@ -40,4 +40,4 @@ pub use limits::{
 };
 pub use oom::{OomReport, OomWatch};
 pub use tree::Cgroups;
-pub use usage::Usage;
+pub use usage::{CpuUsage, MemoryUsage, Usage};

@@ -46,30 +46,38 @@ fn accounts(families: &mut Families, features: &Features, totals: &Totals) {
     }
 }
 
-/// What the control groups' controllers say.
+/// What the control groups' controllers say. Those that are not there have no lines.
 fn controllers(families: &mut Families, labels: &Labels, reading: &Reading) {
-    let usage = &reading.usage;
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    for (name, value) in [
-        ("task_cpu_seconds", seconds(usage.cpu_ns)),
-        ("task_cpu_throttled_seconds", seconds(usage.cpu_throttled_ns)),
-        ("task_cpu_periods", usage.cpu_periods as f64),
-        ("task_cpu_throttled_periods", usage.cpu_throttled_periods as f64),
-    ] {
-        families.counter(name, labels, value);
+    if let Some(cpu) = &reading.usage.cpu {
+        let seconds = |ns: u64| ns as f64 / 1e9;
+        for (name, value) in [
+            ("task_cpu_seconds", seconds(cpu.total_ns)),
+            ("task_cpu_throttled_seconds", seconds(cpu.throttled_ns)),
+            ("task_cpu_periods", cpu.periods as f64),
+            ("task_cpu_throttled_periods", cpu.throttled_periods as f64),
+        ] {
+            families.counter(name, labels, value);
+        }
     }
-    let bounded = |bytes: u64| if bytes == u64::MAX { f64::INFINITY } else { bytes as f64 };
-    for (name, value) in [
-        ("task_cpus_requested", reading.of.cpus),
-        ("task_cpus_limit", reading.of.cpus_limit.unwrap_or(f64::INFINITY)),
-        ("task_memory_bytes", usage.memory_bytes as f64),
-        ("task_memory_peak_bytes", usage.memory_peak_bytes as f64),
-        ("task_memory_anon_bytes", usage.memory_anon_bytes as f64),
-        ("task_memory_cache_bytes", usage.memory_cache_bytes as f64),
-        ("task_memory_swap_bytes", usage.memory_swap_bytes as f64),
-        ("task_memory_limit_bytes", bounded(usage.memory_limit_bytes)),
-        ("task_threads", usage.pids as f64),
-    ] {
-        families.gauge(name, labels, value);
+    if let Some(memory) = &reading.usage.memory {
+        let limit = match memory.limit_bytes {
+            u64::MAX => f64::INFINITY,
+            bytes => bytes as f64,
+        };
+        for (name, value) in [
+            ("task_memory_bytes", memory.bytes as f64),
+            ("task_memory_peak_bytes", memory.peak_bytes as f64),
+            ("task_memory_anon_bytes", memory.anon_bytes as f64),
+            ("task_memory_cache_bytes", memory.cache_bytes as f64),
+            ("task_memory_swap_bytes", memory.swap_bytes as f64),
+            ("task_memory_limit_bytes", limit),
+        ] {
+            families.gauge(name, labels, value);
+        }
     }
+    if let Some(pids) = reading.usage.pids {
+        families.gauge("task_threads", labels, pids as f64);
+    }
+    families.gauge("task_cpus_requested", labels, reading.of.cpus);
+    families.gauge("task_cpus_limit", labels, reading.of.cpus_limit.unwrap_or(f64::INFINITY));
 }

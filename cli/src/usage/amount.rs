@@ -2,6 +2,11 @@
 
 const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
 
+/// In the place of what is not measured.
+pub(crate) fn absent() -> String {
+    "-".to_owned()
+}
+
 pub(crate) fn cpus(cpus: f64) -> String {
     format!("{cpus:.2}")
 }

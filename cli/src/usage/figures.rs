@@ -5,7 +5,7 @@ use mezzo_sdk::v1::agent::TaskStatistics;
 use serde::Serialize;
 
 use crate::output::Row;
-use crate::usage::amount::{bytes, cpus, short_bytes};
+use crate::usage::amount::{absent, bytes, cpus, short_bytes};
 use crate::usage::kernel::Kernel;
 
 /// Characters of a task's id in a table of many tasks.
@@ -25,17 +25,17 @@ pub(crate) struct Figures {
     cpus: Option<f64>,
     cpus_requested: Option<f64>,
     cpus_limit: Option<f64>,
-    cpu_user_seconds: f64,
-    cpu_system_seconds: f64,
+    cpu_user_seconds: Option<f64>,
+    cpu_system_seconds: Option<f64>,
     /// Share of the scheduler's windows in which the task ran into its limit, 0 to 1, since the earlier measurement.
     throttled: Option<f64>,
-    throttled_seconds: f64,
-    mem_bytes: u64,
-    mem_anon_bytes: u64,
-    mem_cache_bytes: u64,
-    mem_swap_bytes: u64,
+    throttled_seconds: Option<f64>,
+    mem_bytes: Option<u64>,
+    mem_anon_bytes: Option<u64>,
+    mem_cache_bytes: Option<u64>,
+    mem_swap_bytes: Option<u64>,
     mem_limit_bytes: Option<u64>,
-    threads: u32,
+    threads: Option<u32>,
     #[serde(flatten)]
     kernel: Kernel,
     /// Refused ports and devices; null if neither is guarded.
@@ -63,8 +63,8 @@ impl Figures {
         let before = earlier.and_then(|before| before.statistics.as_ref());
         let elapsed = before.map(|before| statistics.timestamp - before.timestamp);
         let elapsed = elapsed.filter(|seconds| *seconds > 0.0);
-        let cpus = before.zip(elapsed).map(|(before, elapsed)| {
-            ((cpu_seconds(&statistics) - cpu_seconds(before)) / elapsed).max(0.0)
+        let cpus = before.zip(elapsed).and_then(|(before, elapsed)| {
+            Some(((cpu_seconds(&statistics)? - cpu_seconds(before)?) / elapsed).max(0.0))
         });
         let throttled = before.and_then(|before| {
             let grown = |now: Option<u32>, before: Option<u32>| {
@@ -90,16 +90,16 @@ impl Figures {
             cpus,
             cpus_requested: statistics.cpus_soft_limit,
             cpus_limit: statistics.cpus_limit,
-            cpu_user_seconds: statistics.cpus_user_time_secs.unwrap_or_default(),
-            cpu_system_seconds: statistics.cpus_system_time_secs.unwrap_or_default(),
+            cpu_user_seconds: statistics.cpus_user_time_secs,
+            cpu_system_seconds: statistics.cpus_system_time_secs,
             throttled,
-            throttled_seconds: statistics.cpus_throttled_time_secs.unwrap_or_default(),
-            mem_bytes: statistics.mem_total_bytes.unwrap_or_default(),
-            mem_anon_bytes: statistics.mem_anon_bytes.unwrap_or_default(),
-            mem_cache_bytes: statistics.mem_cache_bytes.unwrap_or_default(),
-            mem_swap_bytes: statistics.mem_swap_bytes.unwrap_or_default(),
+            throttled_seconds: statistics.cpus_throttled_time_secs,
+            mem_bytes: statistics.mem_total_bytes,
+            mem_anon_bytes: statistics.mem_anon_bytes,
+            mem_cache_bytes: statistics.mem_cache_bytes,
+            mem_swap_bytes: statistics.mem_swap_bytes,
             mem_limit_bytes: statistics.mem_limit_bytes,
-            threads: statistics.threads.unwrap_or_default(),
+            threads: statistics.threads,
             denials: kernel.denials(),
             kernel,
             timestamp: statistics.timestamp,
@@ -111,7 +111,7 @@ impl Figures {
     }
 
     pub(crate) fn mem_bytes(&self) -> u64 {
-        self.mem_bytes
+        self.mem_bytes.unwrap_or_default()
     }
 
     pub(crate) fn task_id(&self) -> &str {
@@ -133,43 +133,52 @@ impl Figures {
 
     /// Everything, name and value, for people.
     pub(crate) fn lines(&self) -> Vec<Figure> {
-        let line = Figure::new;
         let limit = |limit: Option<f64>| limit.map_or_else(|| "none".to_owned(), cpus);
-        let mut lines = vec![
-            line("task", self.task_id.clone()),
-            line("name", self.name.clone()),
-            line("framework", self.framework_id.clone()),
-            line("role", self.role.clone()),
-            line("agent", format!("{} ({})", self.agent, self.agent_id)),
-            line("container", self.container_id.clone()),
-            line("cpus used", self.cpus.map_or_else(|| "-".to_owned(), cpus)),
-            line("cpus requested", limit(self.cpus_requested)),
-            line("cpus limit", limit(self.cpus_limit)),
-            line("cpu time, user", format!("{:.2} s", self.cpu_user_seconds)),
-            line("cpu time, system", format!("{:.2} s", self.cpu_system_seconds)),
-            line(
-                "throttled",
-                format!("{}, {:.2} s in all", self.throttled(), self.throttled_seconds),
-            ),
-            line("memory", self.memory()),
-            line("memory, anonymous", bytes(self.mem_anon_bytes)),
-            line("memory, page cache", bytes(self.mem_cache_bytes)),
-            line("memory, swapped", bytes(self.mem_swap_bytes)),
-            line("threads", self.threads.to_string()),
+        let seconds = |seconds: Option<f64>| seconds.map(|seconds| format!("{seconds:.2} s"));
+        let throttled = self.throttled_seconds.map(|seconds| {
+            let share = self.throttled().unwrap_or_else(absent);
+            format!("{share}, {seconds:.2} s in all")
+        });
+        let memory = self.mem_bytes.map(|used| match self.mem_limit_bytes {
+            Some(limit) => format!("{} of {}", bytes(used), bytes(limit)),
+            None => bytes(used),
+        });
+        let figures = [
+            ("task", Some(self.task_id.clone())),
+            ("name", Some(self.name.clone())),
+            ("framework", Some(self.framework_id.clone())),
+            ("role", Some(self.role.clone())),
+            ("agent", Some(format!("{} ({})", self.agent, self.agent_id))),
+            ("container", Some(self.container_id.clone())),
+            ("cpus used", Some(self.cpus.map_or_else(absent, cpus))),
+            ("cpus requested", Some(limit(self.cpus_requested))),
+            ("cpus limit", Some(limit(self.cpus_limit))),
+            ("cpu time, user", seconds(self.cpu_user_seconds)),
+            ("cpu time, system", seconds(self.cpu_system_seconds)),
+            ("throttled", throttled),
+            ("memory", memory),
+            ("memory, anonymous", self.mem_anon_bytes.map(bytes)),
+            ("memory, page cache", self.mem_cache_bytes.map(bytes)),
+            ("memory, swapped", self.mem_swap_bytes.map(bytes)),
+            ("threads", self.threads.map(|threads| threads.to_string())),
         ];
+        let line = |(name, value): (&str, Option<String>)| Some(Figure::new(name, value?));
+        let mut lines = Vec::from_iter(figures.into_iter().filter_map(line));
         lines.extend(self.kernel.lines());
         lines
     }
 
-    fn throttled(&self) -> String {
-        self.throttled.map_or_else(|| "-".to_owned(), |share| format!("{:.0}%", share * 100.0))
+    fn throttled(&self) -> Option<String> {
+        self.throttled.map(|share| format!("{:.0}%", share * 100.0))
     }
 
-    fn memory(&self) -> String {
-        match self.mem_limit_bytes {
-            Some(limit) => format!("{} of {}", bytes(self.mem_bytes), bytes(limit)),
-            None => bytes(self.mem_bytes),
-        }
+    /// In short.
+    fn memory(&self) -> Option<String> {
+        let used = short_bytes(self.mem_bytes? as f64);
+        Some(match self.mem_limit_bytes {
+            Some(limit) => format!("{used}/{}", short_bytes(limit as f64)),
+            None => used,
+        })
     }
 }
 
@@ -181,21 +190,16 @@ impl Row for Figures {
     ];
 
     fn cells(&self) -> Vec<String> {
-        let absent = || "-".to_owned();
-        let memory = short_bytes(self.mem_bytes as f64);
+        let [delay, rates @ ..] = self.kernel.cells();
         let mut cells = vec![
             shortened(&self.task_id),
             self.cpus.map_or_else(absent, cpus),
             self.cpus_limit.or(self.cpus_requested).map_or_else(String::new, cpus),
-            self.throttled(),
+            self.throttled().unwrap_or_else(absent),
+            delay,
+            self.memory().unwrap_or_else(absent),
+            self.threads.map_or_else(absent, |threads| threads.to_string()),
         ];
-        let [delay, rates @ ..] = self.kernel.cells();
-        cells.push(delay);
-        cells.push(match self.mem_limit_bytes {
-            Some(limit) => format!("{memory}/{}", short_bytes(limit as f64)),
-            None => memory,
-        });
-        cells.push(self.threads.to_string());
         cells.extend(rates);
         cells.push(self.denials.map_or_else(absent, |denials| denials.to_string()));
         cells.push(self.agent.clone());
@@ -236,9 +240,8 @@ impl Row for Figure {
     }
 }
 
-fn cpu_seconds(statistics: &ResourceStatistics) -> f64 {
-    statistics.cpus_user_time_secs.unwrap_or_default()
-        + statistics.cpus_system_time_secs.unwrap_or_default()
+fn cpu_seconds(statistics: &ResourceStatistics) -> Option<f64> {
+    Some(statistics.cpus_user_time_secs? + statistics.cpus_system_time_secs?)
 }
 
 #[cfg(test)]
@@ -267,6 +270,7 @@ mod tests {
             statistics: Some(ResourceStatistics {
                 timestamp: at,
                 cpus_user_time_secs: Some(cpu),
+                cpus_system_time_secs: Some(0.0),
                 cpus_limit: Some(0.5),
                 cpus_nr_periods: Some(periods),
                 cpus_nr_throttled: Some(throttled),

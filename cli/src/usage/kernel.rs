@@ -7,7 +7,7 @@ use mezzo_sdk::v1::agent::{
 };
 use serde::Serialize;
 
-use crate::usage::amount::{bytes, short_bytes, wait};
+use crate::usage::amount::{absent, bytes, short_bytes, wait};
 use crate::usage::figures::Figure;
 
 /// The JSON form. All amounts are since the task began; rates are since the earlier measurement, and null without one.
@@ -233,10 +233,6 @@ impl Kernel {
         add("refusals not reported", count(self.unreported_denials));
         lines
     }
-}
-
-fn absent() -> String {
-    "-".to_owned()
 }
 
 fn received(of: &KernelStatistics) -> Option<u64> {
