@@ -180,25 +180,28 @@ async fn what_the_kernel_counts_is_told_to_the_byte() {
     let metrics = cluster
         .wait("the task to leave the accounts", |cluster| {
             let metrics = cluster.get(&agent, "/metrics").ok()?;
-            (metric(&metrics, "mezzo_ebpf_departures_total") == Some(1.0)).then_some(metrics)
+            let departed = metric(&metrics, "mezzo_ebpf_departures_total") == Some(1.0);
+            (departed && !metrics.contains("talker")).then_some(metrics)
         })
         .expect("it does");
     assert_eq!(metric(&metrics, &of_all), Some(528_000.0), "{metrics}");
-    assert!(!metrics.contains("talker"), "{metrics}");
 }
 
 #[tokio::test]
 async fn what_is_not_counted_is_absent_and_said_to_be() {
-    let options = Options { agent_flags: vec!["--ebpf=off".to_owned()], ..Options::default() };
+    let flags = ["--ebpf=off", "--isolation=pids,namespaces"].map(str::to_owned);
+    let options = Options { agent_flags: flags.to_vec(), ..Options::default() };
     let cluster = Cluster::start(options).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
     probe.launch(task("quiet").shell("sleep 1000"));
     probe.until_running("quiet").await;
     let stats = ["--output", "json", "stats", "--interval", "100ms", "quiet"];
     let figures = only(&cluster.mezzo(&stats).expect("runs").stdout);
-    for name in ["net_in_bytes", "block_read_bytes", "denials", "run_queue_delay_seconds"] {
+    let kernel = ["net_in_bytes", "block_read_bytes", "denials", "run_queue_delay_seconds"];
+    for name in kernel.into_iter().chain(["cpus", "cpu_user_seconds", "mem_bytes"]) {
         assert_eq!(figures[name], Value::Null, "{name}: {figures}");
     }
+    assert!(figures["threads"].as_u64() > Some(0), "{figures}");
     assert_eq!(figures["features_off"].as_array().map(Vec::len), Some(8), "{figures}");
     let table = cluster.mezzo(&["stats", "--interval", "100ms", "quiet"]).expect("runs");
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
@@ -208,5 +211,8 @@ async fn what_is_not_counted_is_absent_and_said_to_be() {
     assert!(top.contains("; 1 agent cannot count all of it"), "{top}");
     let metrics = cluster.get(cluster.agent_address(), "/metrics").expect("is there");
     assert_eq!(metric(&metrics, r#"mezzo_ebpf_feature{feature="network"}"#), Some(0.0));
-    assert!(!metrics.contains("network_bytes") && metrics.contains("mezzo_task_cpu_seconds"));
+    assert!(metrics.contains("mezzo_task_threads{"), "{metrics}");
+    for absent in ["network_bytes", "mezzo_task_memory", "mezzo_task_cpu_seconds"] {
+        assert!(!metrics.contains(absent), "{absent}: {metrics}");
+    }
 }
