@@ -182,6 +182,8 @@ async fn a_host_without_ebpf_runs_tasks_and_promises_nothing() {
     assert_eq!(status.state(), TaskState::TaskFinished, "{status:?}");
     let told = cluster.logged(Daemon::Agent, "is not in a bpffs; mount one");
     assert_eq!(told, 1, "{}", cluster.logs());
+    let metrics = cluster.get(cluster.agent_address(), "/metrics").expect("is there");
+    assert!(metrics.contains(r#"mezzo_ebpf_feature{feature="ports"} 0"#), "{metrics}");
     for impossible in [&bpffs, "--ebpf=off"] {
         cluster.kill_agent().expect("killed");
         cluster.options().agent_flags = flags(&[impossible, "--ports-policy=enforce"]);

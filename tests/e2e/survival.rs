@@ -34,6 +34,22 @@ async fn a_task_outlives_its_agent_and_its_ending_is_exact() {
     assert_eq!(status.termination.and_then(|t| t.exit_code), Some(5));
 }
 
+/// Init and launcher die: nobody is left who could say how the container ended, but the kernel.
+#[tokio::test]
+async fn an_ending_that_nobody_wrote_down_is_the_kernels() {
+    let cluster = Cluster::start(Options::default()).expect("a cluster");
+    let mut probe = Probe::connect(&cluster).await;
+    probe.launch(task("struck").shell("sleep 1000"));
+    probe.until_running("struck").await;
+    let inits = cluster.inits();
+    assert!(cluster.kill_launcher().expect("kills"));
+    let pid = nix::unistd::Pid::from_raw(inits[0].pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("kills");
+    let status = probe.ending("struck").await;
+    assert_eq!(status.state(), TaskState::TaskFailed, "{status:?}");
+    assert_eq!(status.termination.and_then(|t| t.signal), Some(9), "{:?}", status.message);
+}
+
 #[tokio::test]
 async fn a_task_outlives_its_master() {
     let mut cluster = Cluster::start(Options::default()).expect("a cluster");

@@ -7,21 +7,33 @@ use mezzo_agent_accounting::{Access, Device, Devices, Flow, Grant, PortPolicy, U
 
 use crate::rig::{Rig, eventually, ports, python, succeeded};
 
+/// Within 1 %. A host that takes processors away from a virtual machine at the wrong moment spoils a measurement (docs/ebpf.md), so
+/// there are some; figures that are wrong in themselves never agree.
 #[test]
 fn processor_time_agrees_with_the_controller() {
+    const ATTEMPTS: usize = 40;
     let rig = Rig::new("cpu");
     let accounting = rig.open();
-    let task = rig.counted(&accounting, "task");
-    task.python("import time\nwhile time.process_time() < 1: pass\n");
-    // A slice counts when it ends, and the last one of a process does so after its parent was told. On an idle machine the
-    // two agree within 1 %; on a busy virtual one they may not, see docs/ebpf.md.
-    eventually("the witness to agree by and large", || {
-        let stat = std::fs::read_to_string(task.cgroup.join("cpu.stat")).expect("reads");
-        let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec ")).expect("usage");
-        let controller_ns = usage.parse::<f64>().expect("a number") * 1e3;
-        let ratio = task.usage(&accounting).counters.on_cpu_ns as f64 / controller_ns;
-        (0.5..=1.5).contains(&ratio).then_some(())
-    });
+    let mut ratios = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        let task = rig.counted(&accounting, &format!("task{attempt}"));
+        task.python("import time\nwhile time.process_time() < 0.3: pass\n");
+        // The last slice of a process counts when it has left the processor, after its parent was told.
+        let ratio = eventually("the last slice to count", || {
+            let witness = |_| task.usage(&accounting).counters.on_cpu_ns;
+            let before = witness(());
+            std::thread::yield_now();
+            let stat = std::fs::read_to_string(task.cgroup.join("cpu.stat")).expect("reads");
+            let usage = stat.lines().find_map(|line| line.strip_prefix("usage_usec "));
+            let controller_ns = usage.expect("usage").parse::<f64>().expect("a number") * 1e3;
+            (before > 0 && before == witness(())).then(|| before as f64 / controller_ns)
+        });
+        if (0.99..=1.01).contains(&ratio) {
+            return;
+        }
+        ratios.push(ratio);
+    }
+    panic!("the witness never agrees with the controller: {ratios:?}");
 }
 
 #[test]
