@@ -9,9 +9,10 @@ use mezzo_agent_core::{
     Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
 };
 use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
+use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_store::{Batch, Progress, WriteError};
 use mezzo_telemetry::Heartbeat;
-use mezzo_types::{ContainerId, Position};
+use mezzo_types::{ContainerId, Position, Resources};
 use tokio::sync::{mpsc, watch};
 
 use crate::checkpoint::{self, Records};
@@ -174,6 +175,18 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Gives the container the GPUs that it asks for. Without them its launch fails, with a sentence.
+    fn assign_gpus(&self, record: &mut ContainerRecord) {
+        let Ok(resources) = Resources::from_proto(&record.resources) else { return };
+        let id = ContainerId::from(record.container_id.as_str());
+        match self.containers.assign_gpus(&id, &resources) {
+            Ok(gpus) => record.gpus = gpus,
+            Err(error) => tracing::warn!(container = %id, %error, "no GPUs for a container"),
+        }
+    }
+}
+
 async fn sleep_until(clock: Clock, mono_ns: Option<u64>) {
     match mono_ns {
         Some(mono_ns) => tokio::time::sleep_until(clock.instant(mono_ns)).await,
@@ -296,6 +309,7 @@ impl Running {
     fn write_down(&mut self, batch: &mut Batch, mut change: Change) {
         match &mut change {
             Change::PutContainer(record) => {
+                self.agent.assign_gpus(record);
                 let agent =
                     self.agent.core.info().and_then(|info| info.id.clone()).unwrap_or_default();
                 let places = self.agent.containers.places(

@@ -11,6 +11,7 @@ use mezzo_proto::v1;
 use mezzo_types::{format_duration, parse_duration};
 
 use crate::accounts::AccountsOptions;
+use crate::gpus::{GpuOptions, Gpus};
 use crate::isolators::{
     AllowedDevicesError, DEFAULT_ISOLATION, DEFAULT_PIDS_LIMIT, IsolationOptions, allowed_devices,
 };
@@ -60,7 +61,7 @@ pub struct Flags {
     pub runtime_dir: PathBuf,
 
     /// What the cluster may use, such as `cpus:4;mem:8192;ports:[31000-32000]`, or as JSON. What is
-    /// not named of cpus, mem, disk and ports is detected.
+    /// not named of cpus, mem, disk and ports is detected, and gpus where they are isolated.
     #[arg(long, env = "MEZZO_RESOURCES")]
     pub resources: Option<String>,
 
@@ -91,6 +92,22 @@ pub struct Flags {
     /// Name of the control group, in every hierarchy, that the containers' lie in.
     #[arg(long, alias = "cgroups_root", env = "MEZZO_CGROUPS_ROOT", default_value = "mezzo")]
     pub cgroups_root: String,
+
+    /// Device nodes that are GPUs, separated by commas, such as `/dev/dri/renderD128`: for hosts whose GPUs NVML does not know. Needs
+    /// `gpus` in --isolation.
+    #[arg(
+        long,
+        alias = "gpu_devices",
+        env = "MEZZO_GPU_DEVICES",
+        value_name = "PATH,…",
+        value_delimiter = ','
+    )]
+    pub gpu_devices: Vec<PathBuf>,
+
+    /// NVIDIA's management library, by which GPUs are found where `gpus` is in --isolation
+    /// [default: libnvidia-ml.so.1, where the loader finds it]
+    #[arg(long, alias = "nvml_library", env = "MEZZO_NVML_LIBRARY", value_name = "PATH")]
+    pub nvml_library: Option<PathBuf>,
 
     /// Limit a task's processor time to what it asked for, also on an idle machine.
     #[arg(long, alias = "cgroups_enable_cfs", env = "MEZZO_CGROUPS_ENABLE_CFS", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -194,13 +211,17 @@ fn ebpf(text: &str) -> Result<bool, String> {
 }
 
 impl Flags {
-    pub(crate) fn isolation_options(&self) -> Result<IsolationOptions, AllowedDevicesError> {
+    pub(crate) fn isolation_options(
+        &self,
+        gpus: Gpus,
+    ) -> Result<IsolationOptions, AllowedDevicesError> {
         Ok(IsolationOptions {
             hard_cpu: self.cgroups_enable_cfs,
             pids_limit: (self.pids_limit > 0).then_some(self.pids_limit),
             ports_policy: self.ports_policy,
             ports_ephemeral: self.ports_allow_ephemeral,
             allowed_devices: allowed_devices(self.allowed_devices.as_deref().unwrap_or_default())?,
+            gpus,
         })
     }
 
@@ -218,6 +239,15 @@ impl Flags {
             disk_watch_interval: self.disk_watch_interval,
             logs: LogLimits { max_bytes: self.task_log_max_size, pieces: self.task_log_files },
         }
+    }
+
+    pub(crate) fn gpus(&self) -> GpuOptions {
+        GpuOptions { devices: self.gpu_devices.clone(), nvml_library: self.nvml_library.clone() }
+    }
+
+    fn gpu_devices_text(&self) -> String {
+        let paths = self.gpu_devices.iter().map(|path| path.display().to_string());
+        paths.collect::<Vec<_>>().join(",")
     }
 
     /// Every flag that is set, as GET_FLAGS tells it.
@@ -243,6 +273,8 @@ impl Flags {
             ("attributes", self.attributes.clone()),
             ("reconfiguration_policy", Some(policy.to_owned())),
             ("isolation", Some(self.isolation.clone())),
+            ("gpu_devices", (!self.gpu_devices.is_empty()).then(|| self.gpu_devices_text())),
+            ("nvml_library", self.nvml_library.as_ref().map(|path| path.display().to_string())),
             ("cgroups_root", Some(self.cgroups_root.clone())),
             ("cgroups_enable_cfs", Some(self.cgroups_enable_cfs.to_string())),
             ("pids_limit", Some(self.pids_limit.to_string())),

@@ -12,6 +12,7 @@
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
 //! - [`accounts`]: what the kernel counts and guards by eBPF.
 //! - [`isolators`]: what a container may use, composed by `--isolation`.
+//! - [`gpus`]: which GPUs there are, and which container has which.
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
 //! - [`sandbox`]: a run's directory and its `stdout` and `stderr`, from its making to its removal.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
@@ -25,6 +26,7 @@ mod clock;
 pub mod containerizer;
 pub mod fetcher;
 mod flags;
+pub mod gpus;
 pub mod isolators;
 mod launch_times;
 mod link;

@@ -14,6 +14,7 @@ use mezzo_types::{Quantities, ResourceName};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::containerizer::{Containerizer, DeviceGuard};
 use crate::sandbox::Sandboxes;
 use crate::view::View;
 
@@ -75,6 +76,16 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
         readings.gauge("slave/store_refusing", f64::from(u8::from(refusing)));
         let slow = store.slowness().is_some();
         readings.gauge("slave/store_slow", f64::from(u8::from(slow)));
+    });
+}
+
+/// Makes the endpoints show whether tasks are kept to their devices, and whether by eBPF. Nothing is shown before that is known.
+pub(crate) fn register_device_guard(metrics: &Metrics, containers: Containerizer) {
+    metrics.source(move |readings| {
+        let Some(guard) = containers.device_guard() else { return };
+        let shown = |is: bool| f64::from(u8::from(is));
+        readings.gauge("slave/devices_guarded", shown(guard != DeviceGuard::Nobody));
+        readings.gauge("slave/devices_guarded_by_ebpf", shown(guard == DeviceGuard::Ebpf));
     });
 }
 

@@ -16,6 +16,7 @@ use mezzo_telemetry::{Heartbeat, Metrics};
 use mezzo_types::{Attributes, IdSource, ParseAttributesError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task;
 use tonic::transport::Endpoint;
 
 use crate::agent::{
@@ -26,7 +27,8 @@ use crate::checkpoint::{CheckpointError, Records};
 use crate::clock::Clock;
 use crate::containerizer::{ContainerEvent, Containerizer, ContainerizerConfig, StartError};
 use crate::flags::Flags;
-use crate::isolators::AllowedDevicesError;
+use crate::gpus::{self, DiscoverError, GpuOptions, Gpus, Inventory};
+use crate::isolators::{AllowedDevicesError, Isolators};
 use crate::launch_times::LaunchTimes;
 use crate::link::{self, MasterAddressError};
 use crate::machine::{self, ResourcesError};
@@ -57,6 +59,12 @@ pub enum AgentError {
     },
     #[error("could not tell the agent's resources")]
     Resources(#[source] ResourcesError),
+    #[error("could not tell the agent's GPUs")]
+    Gpus(#[source] DiscoverError),
+    #[error(
+        "GPUs are named but not isolated; give --isolation={0},gpus, or leave --gpu-devices and --nvml-library out"
+    )]
+    GpusNotIsolated(String),
     #[error("could not read --attributes")]
     Attributes(#[source] ParseAttributesError),
     #[error("could not tell which devices tasks may use")]
@@ -141,6 +149,7 @@ struct Ground {
     checkpoint: Checkpoint,
     listener: TcpListener,
     address: SocketAddr,
+    gpus: Gpus,
 }
 
 impl Ground {
@@ -157,9 +166,14 @@ impl Ground {
         let work_dir = directory(&flags.work_dir, "work directory", "--work-dir")?;
         let runtime_dir = directory(&flags.runtime_dir, "runtime directory", "--runtime-dir")?;
         let launcher = launcher(flags.launcher.as_deref())?;
-        let resources =
-            machine::resources(flags.resources.as_deref(), &flags.default_role, &work_dir)
-                .map_err(AgentError::Resources)?;
+        // Drivers that sleep take their time to tell.
+        let gpus = Isolators::with_gpus(&flags.isolation).then(|| {
+            let options = flags.gpus();
+            task::spawn_blocking(move || gpus::discover(&options))
+        });
+        if gpus.is_none() && flags.gpus() != GpuOptions::default() {
+            return Err(AgentError::GpusNotIsolated(flags.isolation.clone()));
+        }
         let attributes = Attributes::parse(flags.attributes.as_deref().unwrap_or_default())
             .map_err(AgentError::Attributes)?;
         // The store's lock keeps a second agent out of this work directory.
@@ -169,6 +183,17 @@ impl Ground {
         let info = checkpoint.identity.as_ref().and_then(|identity| identity.info.as_ref());
         let id = info.and_then(|info| info.id.as_ref()).map(|id| id.value.as_str());
         marker::check(&runtime_dir, &work_dir, id).map_err(AgentError::Marker)?;
+        let inventory = match gpus {
+            Some(found) => Some(found.await.unwrap_or_else(|_| Ok(Inventory::default()))),
+            None => None,
+        };
+        let inventory = inventory.transpose().map_err(AgentError::Gpus)?;
+        let found = inventory.as_ref().map(Inventory::len);
+        let resources =
+            machine::resources(flags.resources.as_deref(), &flags.default_role, &work_dir, found)
+                .map_err(AgentError::Resources)?;
+        let offered = usize::try_from(resources.gpus().thousandths() / 1000).unwrap_or(0);
+        let gpus = Gpus::new(inventory.unwrap_or_default(), offered);
         let address = SocketAddr::new(flags.ip, flags.port);
         let listen_error = |source| AgentError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen_error)?;
@@ -192,6 +217,7 @@ impl Ground {
             checkpoint,
             listener,
             address,
+            gpus,
         })
     }
 
@@ -199,7 +225,9 @@ impl Ground {
         let config = ContainerizerConfig {
             cgroups_root: flags.cgroups_root.clone(),
             isolation: flags.isolation.clone(),
-            isolation_options: flags.isolation_options().map_err(AgentError::Devices)?,
+            isolation_options: flags
+                .isolation_options(self.gpus.clone())
+                .map_err(AgentError::Devices)?,
             accounts: flags.accounts(),
             sandboxes: flags.sandboxes(),
             agent_endpoint: self.address.to_string(),
@@ -284,6 +312,7 @@ impl Recovered {
         let limits = Limits { peer: flags.peer_timeout, ..Limits::new(connections) };
         let gate = Gate::new(connections);
         metrics::register_port(&metrics, gate.clone());
+        metrics::register_device_guard(&metrics, containers.clone());
         let budget = Budget::new(MEMORY_BYTES);
         let meter = Meter::new(view.clone(), containers.clone(), clock);
         metrics::register_tasks(&metrics, meter.clone());

@@ -30,9 +30,12 @@ impl Room {
         let demand = task.demand();
         let mut left = self.left.clone();
         let mut taken = Vec::new();
-        for (name, amount) in
-            [("cpus", demand.cpus), ("mem", demand.mem_mb), ("disk", demand.disk_mb)]
-        {
+        for (name, amount) in [
+            ("cpus", demand.cpus),
+            ("mem", demand.mem_mb),
+            ("disk", demand.disk_mb),
+            ("gpus", f64::from(demand.gpus)),
+        ] {
             take_scalar(&mut left, name, thousandths(amount), &mut taken)?;
         }
         take_ports(&mut left, demand.ports, &mut taken)?;

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::v1;
 
-/// Amounts a task asks for: CPUs, memory and disk in megabytes, a number of TCP/UDP ports.
+/// Amounts a task asks for: CPUs, memory and disk in megabytes, a number of TCP/UDP ports, GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Demand {
     pub cpus: f64,
     pub mem_mb: f64,
     pub disk_mb: f64,
     pub ports: usize,
+    pub gpus: u32,
 }
 
 /// A command task to be placed with [`crate::Room::fit`].
@@ -71,6 +72,13 @@ impl Task {
     /// So many ports; the task finds their numbers in `PORT0`, `PORT1`, ….
     pub fn ports(mut self, count: usize) -> Self {
         self.demand.ports = count;
+        self
+    }
+
+    /// So many GPUs, which the task has for itself. Agents that have any are offered only to frameworks with the capability
+    /// `GPU_RESOURCES`.
+    pub fn gpus(mut self, count: u32) -> Self {
+        self.demand.gpus = count;
         self
     }
 

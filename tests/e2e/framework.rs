@@ -26,6 +26,12 @@ impl Probe {
         Self::connect_as(cluster, Self::framework().capability(aware)).await
     }
 
+    /// Takes offers of agents with GPUs.
+    pub(crate) async fn connect_for_gpus(cluster: &Cluster) -> Self {
+        let gpus = v1::framework_info::capability::Type::GpuResources;
+        Self::connect_as(cluster, Self::framework().capability(gpus)).await
+    }
+
     /// Without PARTITION_AWARE, as frameworks of old.
     pub(crate) async fn connect_plain(cluster: &Cluster) -> Self {
         let aware = v1::framework_info::capability::Type::PartitionAware;

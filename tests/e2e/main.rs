@@ -5,6 +5,7 @@ mod dev;
 mod disks;
 mod framework;
 mod garbage;
+mod gpus;
 mod guards;
 mod http;
 mod ill_disks;

@@ -59,6 +59,7 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("rocksdb", "mezzo-store"),
     ("raft", "mezzo-replicated-log"),
     ("cgroups-rs", "mezzo-agent"),
+    ("nvml-wrapper", "mezzo-agent"),
     ("aya", "mezzo-agent-accounting"),
     ("tracing-subscriber", "mezzo-telemetry"),
 ];

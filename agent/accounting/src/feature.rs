@@ -67,7 +67,7 @@ impl Feature {
                 "out-of-memory kills come from the memory controller and the kernel's log"
             }
             Feature::Ports => "ports are not guarded",
-            Feature::Devices => "devices are not guarded",
+            Feature::Devices => "devices are guarded by cgroup v1's controller, where there is one",
         }
     }
 

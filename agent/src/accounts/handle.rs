@@ -234,6 +234,15 @@ impl Accounts {
         }
     }
 
+    /// Whether the kernel keeps containers to their devices, and why not. Waits for the opening.
+    pub(crate) fn guards_devices(&self) -> Result<(), String> {
+        self.wait();
+        match self.features().remove(&Feature::Devices) {
+            Some(Status::Off(reason)) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
     /// What each container and what all of them have used, from one look at the maps.
     pub fn survey(&self) -> (BTreeMap<ContainerId, Usage>, Totals) {
         // Before the look: a container that departs meanwhile is then missing for once, but never there twice.

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mezzo_agent_accounting::Device;
 use mezzo_agent_sys::PidFd;
 use nix::libc;
 use tokio::io::Interest;
 
 use super::tree::Plane;
 use super::{
-    CgroupError, Controller, CpuLimits, MemoryLimits, OomReport, OomWatch, Usage, Version, files,
-    limits, oom, usage,
+    CgroupError, Controller, CpuLimits, MemoryLimits, OomReport, OomWatch, Usage, Version, devices,
+    files, limits, oom, usage,
 };
 
 /// How often a kill is repeated for processes that were forked while the first one went round (v1 only: v2 kills as one act).
@@ -92,6 +93,14 @@ impl ContainerCgroup {
         limits::set_pids(&plane.dir, plane.version, limit)
     }
 
+    /// Denies it all devices but the harmless ones and these. Before any process is in it; where [`Cgroups::guard_devices`] said that
+    /// it works.
+    ///
+    /// [`Cgroups::guard_devices`]: super::Cgroups::guard_devices
+    pub fn set_devices(&self, allowed: &[Device]) -> Result<(), CgroupError> {
+        devices::set(&self.plane(Controller::Devices)?.dir, allowed)
+    }
+
     /// The `cgroup.procs` file of each hierarchy, open for writing: whoever writes "0" to all of them has entered.
     pub fn procs_files(&self) -> Result<Vec<OwnedFd>, CgroupError> {
         self.planes
@@ -129,6 +138,7 @@ impl ContainerCgroup {
                         usage::read_memory(&plane.dir, plane.version, &mut reading)?;
                     }
                     Controller::Pids => usage::read_pids(&plane.dir, &mut reading)?,
+                    Controller::Devices => {}
                 }
             }
         }

@@ -13,6 +13,8 @@ pub enum Controller {
     Cpuacct,
     Memory,
     Pids,
+    /// v1 only; v2 guards devices by eBPF.
+    Devices,
 }
 
 impl Controller {
@@ -23,13 +25,19 @@ impl Controller {
             Controller::Cpuacct => "cpuacct",
             Controller::Memory => "memory",
             Controller::Pids => "pids",
+            Controller::Devices => "devices",
         }
     }
 
     fn of_name(name: &str) -> Option<Self> {
-        [Controller::Cpu, Controller::Cpuacct, Controller::Memory, Controller::Pids]
-            .into_iter()
-            .find(|controller| controller.name() == name)
+        let all = [
+            Controller::Cpu,
+            Controller::Cpuacct,
+            Controller::Memory,
+            Controller::Pids,
+            Controller::Devices,
+        ];
+        all.into_iter().find(|controller| controller.name() == name)
     }
 }
 
@@ -130,7 +138,7 @@ impl Facts {
                         mount.super_options.split(',').filter_map(Controller::of_name).collect();
                     let first = match controllers.first() {
                         Some(first) => *first,
-                        // freezer, devices, named hierarchies: not ours
+                        // freezer, named hierarchies: not ours
                         None => continue,
                     };
                     // The same hierarchy may be mounted several times; the first mount is as good as any.

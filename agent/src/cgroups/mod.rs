@@ -8,6 +8,7 @@
 //! - [`Facts`] is what the machine offers, read once at start; everything else follows from it.
 //! - [`Cgroups`] is the agent's root in each hierarchy; it creates, finds and lists container groups.
 //! - [`ContainerCgroup`] is one container's groups: limits, usage, kill, wait, remove.
+//! - v1's controller of devices joins only where eBPF does not guard them ([`Cgroups::guard_devices`]).
 //! - [`OomWatch`] reports out-of-memory kills as they happen, never by failure counters (they lie).
 //!
 //! `cgroups-rs` writes the knobs that it has right on both versions. The weight scale, the unified tree on hybrid machines,
@@ -17,6 +18,7 @@
 //! a group that was killed is never used again; nothing outside the agent's root is touched.
 
 mod container;
+mod devices;
 mod error;
 mod facts;
 mod files;

@@ -297,6 +297,62 @@ async fn a_limit_on_processes_holds() {
 }
 
 #[tokio::test]
+async fn devices_are_guarded_where_v1_can() {
+    use mezzo_agent_accounting::{Access, Device};
+    use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+    let root = Root::new();
+    let v1 = Path::new("/sys/fs/cgroup/devices/devices.allow").exists();
+    let group = root.cgroups.create("before").expect("create");
+    assert_eq!(root.cgroups.guard_devices().expect("can be asked"), v1);
+    assert_eq!(root.cgroups.guard_devices().expect("can be asked again"), v1);
+    group.destroy().await.expect("destroy");
+    let group = root.cgroups.create("guarded").expect("create");
+    let mine = Device::character(195, 240, Access::READ_WRITE);
+    if !v1 {
+        let refused = group.set_devices(&[mine]).expect_err("nobody can");
+        assert!(matches!(refused, CgroupError::MissingController { .. }), "{refused}");
+        return group.destroy().await.expect("destroy");
+    }
+    group.set_devices(&[mine]).expect("rules");
+    let directory = tempfile::tempdir().expect("tempdir");
+    for (name, minor) in [("mine", 240), ("other", 241)] {
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let device = makedev(195, minor);
+        mknod(&directory.path().join(name), SFlag::S_IFCHR, mode, device).expect("a node");
+    }
+    // In a group of its own making too. What is allowed and has no driver is ENXIO.
+    let script = format!(
+        "cd {}; mkdir {deeper}; echo 0 > {deeper}/cgroup.procs; : < /dev/null; \
+         for node in mine other; do (: < $node) 2>&1 | sed 's/.*: //'; done | tr '\\n' ','; echo",
+        directory.path().display(),
+        deeper = group
+            .directories()
+            .find(|dir| dir.join("devices.list").exists())
+            .expect("it")
+            .join("deeper")
+            .display(),
+    );
+    let mut child = inside(&group, &script);
+    let line = first_line(&mut child);
+    assert_eq!(line, "No such device or address,Operation not permitted,\n");
+    child.wait().expect("reap");
+    group.destroy().await.expect("destroy");
+    // An agent that has no use for it finds what the one before left in it.
+    let name = format!("{}-next", root.name);
+    let first = Cgroups::open(&root.facts, &name, &ALL).expect("root");
+    assert!(first.guard_devices().expect("works"));
+    let orphan = first.create("orphan").expect("create");
+    drop(first);
+    let facts = root.facts.clone();
+    let next = Cgroups::open(&facts, &name, &ALL).expect("root");
+    let next = Root { cgroups: next, name, facts };
+    let found = next.cgroups.find("orphan").expect("find").expect("is there");
+    assert!(found.directories().eq(orphan.directories()), "{found:?}");
+    found.destroy().await.expect("destroy");
+    assert!(!orphan.directories().any(Path::exists), "{orphan:?}");
+}
+
+#[tokio::test]
 async fn a_root_has_one_user_and_harmless_names() {
     let root = Root::new();
     let second = Cgroups::open(&root.facts, &root.name, &ALL).expect_err("in use");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -32,8 +32,23 @@ struct Inner {
     /// Normalized: parts joined by '/', without a leading one.
     root: String,
     planes: Vec<Plane>,
+    /// v1's controller of devices, where no plane has it.
+    devices: Option<Hierarchy>,
+    /// Its plane, from when it is used on.
+    devices_plane: OnceLock<Plane>,
     /// Held for as long as this agent uses the root; the kernel drops it when the agent ends, however it ends.
     _lock: Flock<File>,
+}
+
+impl Inner {
+    fn planes(&self) -> impl Iterator<Item = &Plane> {
+        self.planes.iter().chain(self.devices_plane.get())
+    }
+}
+
+/// Whether it is v1's, with the controller of devices.
+fn has_devices(hierarchy: &Hierarchy) -> bool {
+    hierarchy.version == Version::V1 && hierarchy.controllers.contains(&Controller::Devices)
 }
 
 impl Cgroups {
@@ -67,7 +82,7 @@ impl Cgroups {
 
         let mut planes = Vec::new();
         for hierarchy in &facts.hierarchies {
-            let controllers: Vec<Controller> = hierarchy
+            let mut controllers: Vec<Controller> = hierarchy
                 .controllers
                 .iter()
                 .copied()
@@ -76,6 +91,9 @@ impl Cgroups {
             if controllers.is_empty() && hierarchy.version == Version::V1 {
                 continue;
             }
+            if has_devices(hierarchy) && !controllers.contains(&Controller::Devices) {
+                controllers.push(Controller::Devices);
+            }
             planes.push(open_plane(hierarchy, &parts, controllers)?);
         }
         // Facts hold one hierarchy at least, but with nothing needed it may be one that is of no use.
@@ -83,7 +101,37 @@ impl Cgroups {
             .first()
             .ok_or(CgroupError::MissingController { controller: Controller::Memory })?;
         let lock = lock(&first.dir)?;
-        Ok(Cgroups { inner: Arc::new(Inner { root: parts.join("/"), planes, _lock: lock }) })
+        let mut rest = facts.hierarchies.iter().filter(|hierarchy| has_devices(hierarchy));
+        let devices = rest
+            .find(|_| !planes.iter().any(|plane| plane.controllers.contains(&Controller::Devices)));
+        let root = parts.join("/");
+        // An earlier run of the agent used it: its containers are there too.
+        let used = devices.is_some_and(|devices| devices.mount_point.join(&root).is_dir());
+        let inner = Inner {
+            root,
+            planes,
+            devices: devices.cloned(),
+            devices_plane: OnceLock::new(),
+            _lock: lock,
+        };
+        let cgroups = Cgroups { inner: Arc::new(inner) };
+        if used {
+            cgroups.guard_devices()?;
+        }
+        Ok(cgroups)
+    }
+
+    /// Puts containers that are made from now on into v1's controller of devices too. Whether this machine has it.
+    pub fn guard_devices(&self) -> Result<bool, CgroupError> {
+        if self.inner.planes().any(|plane| plane.controllers.contains(&Controller::Devices)) {
+            return Ok(true);
+        }
+        let Some(hierarchy) = &self.inner.devices else { return Ok(false) };
+        let parts: Vec<&str> = self.inner.root.split('/').collect();
+        let plane = open_plane(hierarchy, &parts, vec![Controller::Devices])?;
+        // Whoever came first made the same.
+        let _ = self.inner.devices_plane.set(plane);
+        Ok(true)
     }
 
     /// A new group for a container, in every hierarchy. It has no limits and no processes yet.
@@ -119,7 +167,7 @@ impl Cgroups {
     /// Ids of all containers that have a group in any hierarchy, sorted.
     pub fn list(&self) -> Result<Vec<String>, CgroupError> {
         let mut ids = BTreeSet::new();
-        for plane in &self.inner.planes {
+        for plane in self.inner.planes() {
             let failed = |source| CgroupError::Read { path: plane.dir.clone(), source };
             for entry in fs::read_dir(&plane.dir).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
@@ -169,7 +217,7 @@ impl Cgroups {
 
     /// Removes the root and the launcher's group where nothing uses them any more; what is in use stays.
     pub fn remove_unused(&self) {
-        for plane in &self.inner.planes {
+        for plane in self.inner.planes() {
             let _ = fs::remove_dir(plane.dir.join(LAUNCHER));
             let _ = fs::remove_dir(&plane.dir);
         }
@@ -178,8 +226,7 @@ impl Cgroups {
     fn group(&self, id: &str) -> ContainerCgroup {
         let planes = self
             .inner
-            .planes
-            .iter()
+            .planes()
             .map(|plane| Plane { dir: plane.dir.join(id), ..plane.clone() })
             .collect();
         ContainerCgroup::new(id, planes)

@@ -31,13 +31,15 @@ pub(super) enum EnvironmentError {
     ZeroByte { name: String },
 }
 
-/// Variables from weak to strong: defaults of the machine and the operator, those that say where the task runs, the command's own.
+/// Variables from weak to strong: defaults of the machine and the operator, those that say where the task runs and what it was
+/// given, the command's own.
 pub(super) fn environment(
     spec: &LaunchSpec,
     user: &User,
     sandbox: &Path,
     agent_endpoint: &str,
     operator: &[(String, String)],
+    isolators: &[(String, String)],
 ) -> Result<Vec<(OsString, OsString)>, EnvironmentError> {
     let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
     let mut set = |name: &str, value: OsString| variables.insert(name.to_owned(), value);
@@ -75,6 +77,9 @@ pub(super) fn environment(
         for (number, port) in ports.iter().enumerate() {
             set(&format!("PORT{number}"), port.into());
         }
+    }
+    for (name, value) in isolators {
+        set(name, value.into());
     }
     let own = spec.task.command.as_ref().and_then(|command| command.environment.as_ref());
     for variable in own.map(|own| own.variables.as_slice()).unwrap_or_default() {
@@ -157,7 +162,9 @@ mod tests {
         };
         let operator = [("LANG".to_owned(), "C.UTF-8".to_owned())];
         let text = |text: OsString| text.into_string().expect("utf-8");
-        let variables = environment(&spec, &user, Path::new("/sandbox"), "h:5051", &operator)?;
+        let gpus = [("GPU".to_owned(), "g".to_owned()), ("A".to_owned(), "weaker".to_owned())];
+        let sandbox = Path::new("/sandbox");
+        let variables = environment(&spec, &user, sandbox, "h:5051", &operator, &gpus)?;
         Ok(variables.into_iter().map(|(name, value)| (text(name), text(value))).collect())
     }
 
@@ -178,6 +185,7 @@ mod tests {
             ("PORTS", "31000,31001,31005"),
             ("USER", "root"),
             ("LANG", "C.UTF-8"),
+            ("GPU", "g"),
             ("A", "1"),
             ("HOME", "/h"),
         ] {

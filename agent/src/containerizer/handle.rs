@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mezzo_agent_accounting::{Devices, Feature, PortPolicy, Status};
 use mezzo_proto::storage::v1::ContainerRecord;
-use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId};
+use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{self, JoinSet};
 
@@ -20,11 +20,13 @@ use super::recover::{self, Found};
 use super::report::chain;
 use super::run::{Command, Order, Run};
 use super::{
-    ContainerEvent, ContainerizerConfig, LaunchSpec, LaunchStage, Observed, Places, StartError,
+    ContainerEvent, ContainerizerConfig, DeviceGuard, LaunchSpec, LaunchStage, Observed, Places,
+    StartError,
 };
 use crate::accounts::Accounts;
 use crate::cgroups::{Cgroups, Facts, Usage};
 use crate::fetcher::Fetcher;
+use crate::gpus::{Gpus, TooFew};
 use crate::isolators::{Demand, Isolators};
 use crate::sandbox::{SandboxError, SandboxOf, Sandboxes, sandbox_path};
 
@@ -41,6 +43,8 @@ pub(super) struct Shared {
     pub(super) config: ContainerizerConfig,
     pub(super) cgroups: Cgroups,
     pub(super) accounts: Accounts,
+    /// Known when it was looked for.
+    pub(super) device_guard: OnceLock<DeviceGuard>,
     pub(super) isolators: Isolators,
     pub(super) sandboxes: Sandboxes,
     pub(super) fetcher: Fetcher,
@@ -54,6 +58,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn gpus(&self) -> &Gpus {
+        &self.config.isolation_options.gpus
+    }
+
     pub(super) fn exit_dir(&self) -> PathBuf {
         self.config.runtime_dir.join("exits")
     }
@@ -129,6 +137,7 @@ impl Containerizer {
         );
         let shared = Arc::new(Shared {
             accounts: Accounts::new(config.accounts.clone(), &cgroups),
+            device_guard: OnceLock::new(),
             config,
             cgroups,
             isolators,
@@ -171,6 +180,18 @@ impl Containerizer {
         })
     }
 
+    /// Which GPUs a container has, by id: those that its resources ask for are given to it, unless it has some already. To be
+    /// written down before the launch is ordered.
+    pub fn assign_gpus(
+        &self,
+        container: &ContainerId,
+        resources: &Resources,
+    ) -> Result<Vec<String>, TooFew> {
+        // A fraction fails at the launch, with a sentence; this rounds it down.
+        let wanted = usize::try_from(resources.gpus().thousandths() / 1000).unwrap_or(0);
+        self.shared.gpus().assign(container, wanted)
+    }
+
     /// Takes up what an earlier run of the agent left: every container that is written down in this boot, known to the launcher or has a
     /// control group. Those that are not in `records` are nobody's and should be destroyed. From here on events tell what becomes
     /// of all of them; an ending that is returned here is not told again.
@@ -183,6 +204,7 @@ impl Containerizer {
         let looked = task::spawn_blocking(move || {
             let mut found = recover::look(&shared, &records)?;
             recover::account(&shared, &mut found);
+            recover::hold_gpus(&shared, &records, &found);
             for found in &found {
                 shared.sandboxes.take_up(&found.id, &found.places.sandbox);
             }
@@ -192,6 +214,11 @@ impl Containerizer {
         let (found, recorded) = looked.await.unwrap_or(Err(StartError::Stopping))?;
         let observed = found.into_iter().map(|found| this.take_up(found)).collect();
         self.shared.routes.settle();
+        if self.shared.isolators.names().contains(&"devices") {
+            // So that it is told without a launch.
+            let shared = Arc::clone(&self.shared);
+            task::spawn_blocking(move || shared.device_guard().clone());
+        }
         // Nothing waits for it: old sandboxes may be many.
         let sandboxes = self.shared.sandboxes.clone();
         task::spawn_blocking(move || sandboxes.scan(&recorded));
@@ -275,6 +302,7 @@ impl Containerizer {
     /// [`ContainerEvent::Destroyed`], also when there is no such container; before it, if its command ran and had not ended,
     /// by [`ContainerEvent::Exited`].
     pub fn destroy(&self, container: &ContainerId) {
+        self.shared.gpus().ending(container);
         if self.shared.routes.send(container.as_str(), Order::Destroy) {
             return;
         }
@@ -285,8 +313,10 @@ impl Containerizer {
         });
     }
 
-    /// Drops what is kept of a container that was destroyed and whose record is deleted: its exit file, and its entry in the launcher.
+    /// Drops what is kept of a container that was destroyed and whose record is deleted: its GPUs, its exit file, and its entry in
+    /// the launcher.
     pub fn forget(&self, container: &ContainerId) {
+        self.shared.gpus().release(container);
         let (shared, id) = (Arc::clone(&self.shared), container.clone());
         // Not awaited: nothing depends on it, and a later start would clean up as well.
         task::spawn_blocking(move || {
@@ -359,6 +389,11 @@ impl Containerizer {
             Some(Status::Off(reason)) if demanded => Some(reason),
             _ => None,
         }
+    }
+
+    /// What keeps containers to their devices; `None` while that is being found out, and where devices are not isolated.
+    pub fn device_guard(&self) -> Option<DeviceGuard> {
+        self.shared.device_guard.get().cloned()
     }
 
     pub(crate) fn sandboxes(&self) -> &Sandboxes {

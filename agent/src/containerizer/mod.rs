@@ -25,6 +25,7 @@ mod command;
 mod config;
 mod destroy;
 mod environment;
+mod guard;
 mod handle;
 mod link;
 mod process;
@@ -40,6 +41,7 @@ mod user;
 mod tests;
 
 pub use config::{ContainerizerConfig, StartError};
+pub use guard::DeviceGuard;
 pub use handle::Containerizer;
 pub use report::chain;
 pub use spec::{ContainerEvent, Ending, LaunchSpec, LaunchStage, Observed, Places};

@@ -163,12 +163,20 @@ pub(super) fn account(shared: &Shared, found: &mut [Found]) {
     }
 }
 
+/// Keeps the GPUs of containers for them.
+pub(super) fn hold_gpus(shared: &Shared, records: &[ContainerRecord], found: &[Found]) {
+    for record in records.iter().filter(|record| record.boot_id == shared.boot_id) {
+        let id = ContainerId::from(record.container_id.as_str());
+        let may_run = |found: &Found| found.id == id && found.observed != Observed::NotStarted;
+        shared.gpus().recover(&id, &record.gpus, found.iter().any(may_run));
+    }
+}
+
 /// What the record says of a container's resources.
 fn demand(record: Option<&ContainerRecord>) -> Demand {
-    match record.map(|record| Resources::from_proto(&record.resources)) {
-        Some(Ok(resources)) => Demand { resources, ..Demand::default() },
-        _ => Demand::default(),
-    }
+    let Some(record) = record else { return Demand::default() };
+    let resources = Resources::from_proto(&record.resources).unwrap_or_default();
+    Demand { resources, gpu_ids: record.gpus.clone(), ..Demand::default() }
 }
 
 /// Lets the isolators take the container up, and asks them what was breached meanwhile.

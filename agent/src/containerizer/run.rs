@@ -66,6 +66,9 @@ pub(super) struct Run {
 impl Run {
     /// From an order to launch to the destruction.
     pub(super) async fn launch(mut self, spec: LaunchSpec) {
+        if !self.have_gpus().await {
+            return self.live().await;
+        }
         let listened = match self.stage(spec).await {
             Ok(Some(early)) => self.asked(early).await,
             Ok(None) => true,
@@ -73,6 +76,29 @@ impl Run {
         };
         if listened {
             self.live().await;
+        }
+    }
+
+    /// Waits for GPUs that another container still has, which is being destroyed. `false`: an order to destroy came before.
+    async fn have_gpus(&mut self) -> bool {
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let mut turn = std::pin::pin!(shared.gpus().turn(&id));
+        loop {
+            tokio::select! {
+                biased;
+                // Cancel-safe: it is polled again until it is done.
+                () = &mut turn => return true,
+                // Cancel-safe: a message is taken or stays. Ends only with the containerizer.
+                Some(order) = self.orders.recv() => match order {
+                    Order::Signal(signal) => self.keep_signal(signal),
+                    Order::Destroy => {
+                        self.return_destroy();
+                        return false;
+                    }
+                    // Nobody was asked for anything yet.
+                    _ => {}
+                },
+            }
         }
     }
 

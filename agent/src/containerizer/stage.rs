@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mezzo_agent_accounting::Grant;
+use mezzo_agent_accounting::{Devices, Grant};
 use mezzo_agent_launcher::{Launch, Namespaces, create_exit_file};
 
 use super::command::CommandLine;
@@ -16,7 +16,7 @@ use super::handle::Shared;
 use super::report::chain;
 use super::support;
 use super::user::User;
-use super::{LaunchSpec, LaunchStage, Places};
+use super::{DeviceGuard, LaunchSpec, LaunchStage, Places};
 use crate::accounts::Holder;
 use crate::cgroups::ContainerCgroup;
 use crate::isolators::{Demand, NamespaceSet};
@@ -69,7 +69,9 @@ pub(super) fn house(
 ) -> Result<Housed, Failed> {
     let task = Failed::at(LaunchStage::Task);
     let command = CommandLine::of(spec.task.command.as_ref()).map_err(|e| task(&e))?;
-    let demand = Demand::new(spec.resources.clone(), &spec.task.limits).map_err(|e| task(&e))?;
+    let demand = Demand::new(spec.resources.clone(), &spec.task.limits)
+        .and_then(|demand| demand.with_gpus(shared.gpus().of(&spec.container_id)))
+        .map_err(|e| task(&e))?;
     let plan = shared.isolators.prepare(&demand).map_err(|e| task(&e))?;
     let (namespaces, hostname) =
         support::container(spec.task.container.as_ref(), plan.namespaces).map_err(|e| task(&e))?;
@@ -93,6 +95,7 @@ pub(super) fn house(
         &sandbox.path,
         &shared.config.agent_endpoint,
         &shared.config.task_environment,
+        &plan.environment,
     )
     .map_err(|e| task(&e))?;
 
@@ -120,9 +123,15 @@ pub(super) fn isolate(
         return Err(Failed::cancelled(LaunchStage::Isolate));
     }
     let isolate = Failed::at(LaunchStage::Isolate);
+    // It may be in another hierarchy.
+    let guard = shared.guard_of(&housed.grant.devices);
     let cgroup = shared.cgroups.create(spec.container_id.as_str()).map_err(|e| isolate(&e))?;
     mezzo_fault_points::hit!("agent.launch.grouped");
     shared.isolators.isolate(&housed.demand, &cgroup).map_err(|e| isolate(&e))?;
+    if let (Devices::Only(devices), Some(DeviceGuard::Controller)) = (&housed.grant.devices, guard)
+    {
+        cgroup.set_devices(devices).map_err(|e| isolate(&e))?;
+    }
     mezzo_fault_points::hit!("agent.launch.limited");
     let holder = Holder {
         framework: spec.framework_id.clone(),

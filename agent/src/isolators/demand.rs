@@ -16,18 +16,26 @@ pub enum Limit {
     Infinite,
 }
 
-/// Resources of a container (a task's, for a command task) and its limits.
+/// Resources of a container (a task's, for a command task) and its limits, and which GPUs are its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     pub resources: Resources,
     pub cpus: Limit,
     pub mem: Limit,
+    /// Ids of the GPUs that were assigned to it.
+    pub gpu_ids: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DemandError {
     #[error("limit '{name}' is {value}, but a limit must be a positive number or Infinity")]
     BadLimit { name: String, value: String },
+    #[error("its 'gpus' are {0}, but GPUs are given out whole; ask for a whole number")]
+    FractionOfGpu(Scalar),
+    #[error(
+        "it asks for {wanted} GPUs but has {assigned}: the others of this agent are in use; try again, or on another agent"
+    )]
+    TooFewGpus { wanted: usize, assigned: usize },
     #[error("limit '{name}' is {value}, less than the {request} that the task asks for")]
     BelowRequest { name: String, value: String, request: String },
 }
@@ -40,7 +48,22 @@ impl Demand {
     ) -> Result<Self, DemandError> {
         let cpus = limit("cpus", resources.cpus(), limits)?;
         let mem = limit("mem", resources.mem_mb(), limits)?;
-        Ok(Demand { resources, cpus, mem })
+        Ok(Demand { resources, cpus, mem, gpu_ids: Vec::new() })
+    }
+
+    /// With the GPUs that were assigned, which are as many as were asked for.
+    pub fn with_gpus(self, gpu_ids: Vec<String>) -> Result<Self, DemandError> {
+        let asked = self.resources.gpus();
+        let fraction = || DemandError::FractionOfGpu(asked);
+        let thousandths = usize::try_from(asked.thousandths()).map_err(|_| fraction())?;
+        if thousandths % 1000 != 0 {
+            return Err(fraction());
+        }
+        let (wanted, assigned) = (thousandths / 1000, gpu_ids.len());
+        if assigned != wanted {
+            return Err(DemandError::TooFewGpus { wanted, assigned });
+        }
+        Ok(Demand { gpu_ids, ..self })
     }
 
     /// Thousandths of a processor asked for.

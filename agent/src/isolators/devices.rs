@@ -1,10 +1,10 @@
 //! `devices`: a container uses the devices that every program may need, those that the operator allows, and no others.
 
-use mezzo_agent_accounting::{Device, Devices};
+use mezzo_agent_accounting::Device;
 
 use super::{Demand, Isolator, IsolatorError, Plan};
 
-/// Asks the kernel to guard devices (`docs/ebpf.md`).
+/// Asks the kernel to guard devices (`docs/ebpf.md`): by eBPF, or by cgroup v1's controller where that does not work.
 #[derive(Debug)]
 pub struct DevicesIsolator {
     allowed: Vec<Device>,
@@ -23,12 +23,7 @@ impl Isolator for DevicesIsolator {
     }
 
     fn prepare(&self, _demand: &Demand, plan: &mut Plan) -> Result<(), IsolatorError> {
-        let mut devices = self.allowed.clone();
-        // Isolators of particular devices may have been before this one.
-        if let Devices::Only(granted) = &plan.grant.devices {
-            devices.extend(granted);
-        }
-        plan.grant.devices = Devices::Only(devices);
+        plan.allow_devices(&self.allowed);
         Ok(())
     }
 }

@@ -6,21 +6,23 @@ use std::task::Poll;
 use mezzo_agent_accounting::{Device, PortPolicy};
 
 use super::{
-    Breach, CpuIsolator, DEFAULT_PIDS_LIMIT, Demand, DevicesIsolator, Isolator, IsolatorError,
-    Limitation, MemoryIsolator, NamespaceSet, NamespacesIsolator, PidsIsolator, Plan,
-    PortsIsolator,
+    Breach, CpuIsolator, DEFAULT_PIDS_LIMIT, Demand, DevicesIsolator, GpusIsolator, Isolator,
+    IsolatorError, Limitation, MemoryIsolator, NamespaceSet, NamespacesIsolator, PidsIsolator,
+    Plan, PortsIsolator,
 };
 use crate::cgroups::{ContainerCgroup, Controller, Usage};
+use crate::gpus::Gpus;
 
 /// What an agent isolates unless told otherwise.
 pub const DEFAULT_ISOLATION: &str = "cpu,memory,pids,namespaces,ports,devices";
 
 /// Names as Mezzo calls them, each with the names that Mesos users know.
 const KNOWN: &str = "cpu (cgroups/cpu), memory (cgroups/mem), pids (cgroups/pids), ports (network/ports), \
-                     devices (cgroups/devices), namespaces, namespaces/pid, namespaces/ipc, namespaces/uts, namespaces/mount";
+                     devices (cgroups/devices), namespaces, namespaces/pid, namespaces/ipc, namespaces/uts, namespaces/mount, \
+                     gpus (gpu/nvidia)";
 
 /// Settings of the isolators that have any.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct IsolationOptions {
     /// Hold each task to its `cpus` even while processors are idle.
     pub hard_cpu: bool,
@@ -32,6 +34,8 @@ pub struct IsolationOptions {
     pub ports_ephemeral: bool,
     /// Devices for every container, beside what is harmless.
     pub allowed_devices: Vec<Device>,
+    /// Those that containers are given.
+    pub gpus: Gpus,
 }
 
 impl Default for IsolationOptions {
@@ -42,6 +46,7 @@ impl Default for IsolationOptions {
             ports_policy: PortPolicy::Observe,
             ports_ephemeral: false,
             allowed_devices: Vec::new(),
+            gpus: Gpus::default(),
         }
     }
 }
@@ -52,6 +57,10 @@ pub enum IsolationError {
     Unknown { name: String },
     #[error("--isolation names '{name}' twice")]
     Twice { name: &'static str },
+    #[error(
+        "--isolation names 'gpus', which needs 'devices' to keep containers from one another's GPUs; name both"
+    )]
+    GpusWithoutDevices,
 }
 
 /// The isolators of an agent, in the order they act. Cheap to clone.
@@ -74,6 +83,7 @@ impl Isolators {
                 "devices" | "cgroups/devices" => {
                     Box::new(DevicesIsolator::new(options.allowed_devices.clone()))
                 }
+                "gpus" | "gpu/nvidia" => Box::new(GpusIsolator::new(options.gpus.clone())),
                 name => {
                     let set = namespaces.get_or_insert_default();
                     match name {
@@ -94,10 +104,19 @@ impl Isolators {
             }
             isolators.push(isolator);
         }
+        let has = |name| isolators.iter().any(|isolator| isolator.name() == name);
+        if has("gpus") && !has("devices") {
+            return Err(IsolationError::GpusWithoutDevices);
+        }
         if let Some(set) = namespaces {
             isolators.push(Box::new(NamespacesIsolator::new(set)));
         }
         Ok(Isolators(isolators.into()))
+    }
+
+    /// Whether a list names the isolator of GPUs, for which they have to be found first.
+    pub(crate) fn with_gpus(list: &str) -> bool {
+        list.split(',').any(|name| matches!(name.trim(), "gpus" | "gpu/nvidia"))
     }
 
     /// Controllers that all of them need together.

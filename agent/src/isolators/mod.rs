@@ -10,6 +10,7 @@ mod allowed;
 mod cpu;
 mod demand;
 mod devices;
+mod gpus;
 mod list;
 mod memory;
 mod namespaces;
@@ -23,7 +24,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
-use mezzo_agent_accounting::Grant;
+use mezzo_agent_accounting::{Device, Devices, Grant};
 use mezzo_proto::v1;
 
 use crate::cgroups::{CgroupError, ContainerCgroup, Controller, Usage};
@@ -32,6 +33,7 @@ pub use allowed::{AllowedDevicesError, allowed_devices, device};
 pub use cpu::CpuIsolator;
 pub use demand::{Demand, DemandError, Limit};
 pub use devices::DevicesIsolator;
+pub use gpus::GpusIsolator;
 pub use list::{DEFAULT_ISOLATION, IsolationError, IsolationOptions, Isolators};
 pub use memory::MemoryIsolator;
 pub use namespaces::NamespacesIsolator;
@@ -53,6 +55,34 @@ pub struct Plan {
     pub namespaces: NamespaceSet,
     /// Ports and devices, which the kernel guards.
     pub grant: Grant,
+    /// Variables that the command gets unless it sets them itself.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// Has the container's devices guarded, and allows it these beside those that others allowed.
+    pub(crate) fn allow_devices(&mut self, devices: &[Device]) {
+        let mut all = match std::mem::take(&mut self.grant.devices) {
+            Devices::Only(granted) => granted,
+            Devices::Unguarded => Vec::new(),
+        };
+        for Device { kind, major, minor, access } in devices {
+            let same = |other: &&mut Device| {
+                (other.kind, other.major, other.minor) == (*kind, *major, *minor)
+            };
+            match all.iter_mut().find(same) {
+                Some(known) => {
+                    known.access.read |= access.read;
+                    known.access.write |= access.write;
+                    known.access.mknod |= access.mknod;
+                }
+                None => {
+                    all.push(Device { kind: *kind, major: *major, minor: *minor, access: *access })
+                }
+            }
+        }
+        self.grant.devices = Devices::Only(all);
+    }
 }
 
 /// A breach that ends a container.

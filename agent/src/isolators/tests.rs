@@ -55,6 +55,79 @@ fn isolation_lists_are_read() {
     assert!(unknown.contains("'gpu/amd'") && unknown.contains("memory (cgroups/mem)"), "{unknown}");
     let twice = parse("cpu,cgroups/cpu").expect_err("twice").to_string();
     assert_eq!(twice, "--isolation names 'cpu' twice");
+    assert_eq!(parse("gpu/nvidia,cgroups/devices").expect("aliases").names(), ["gpus", "devices"]);
+    let alone = parse("cpu,gpus").expect_err("unguarded");
+    assert_eq!(alone, IsolationError::GpusWithoutDevices);
+}
+
+#[test]
+fn a_container_gets_the_gpus_that_are_its_own() {
+    use crate::gpus::{Gpu, Gpus, Inventory, Maker};
+    let gpu = |id: &str, maker, major, minor| Gpu {
+        id: id.to_owned(),
+        path: format!("/dev/of-{id}").into(),
+        device: Device::character(major, minor, Access::READ_WRITE),
+        maker,
+    };
+    let inventory = Inventory::new(vec![
+        gpu("GPU-1", Maker::Nvidia, 240, 0),
+        gpu("GPU-2", Maker::Nvidia, 240, 1),
+        gpu("/dev/dri", Maker::Unknown, 226, 128),
+    ]);
+    let gpus = Gpus::new(inventory.0, 3);
+    let allowed = vec![Device::character(240, 1, Access { mknod: true, ..Access::READ })];
+    let options = IsolationOptions { gpus, allowed_devices: allowed, ..Default::default() };
+    let plan = |list: &str, ids: &[&str]| {
+        let gpu_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let demand = Demand { gpu_ids, ..Demand::default() };
+        Isolators::parse(list, &options).expect("list").prepare(&demand).expect("plan")
+    };
+    let none = plan("devices,gpus", &[]);
+    assert_eq!(none.grant.devices, Devices::Only(options.allowed_devices.clone()));
+    assert_eq!(none.environment, []);
+    let one = plan("devices,gpus", &["GPU-2"]);
+    let Devices::Only(devices) = &one.grant.devices else { panic!("unguarded") };
+    // Both ways to have it add up. Beside it there is what NVIDIA's driver has for all, if this machine has any.
+    assert_eq!(devices[0], Device::character(240, 1, Access::ALL));
+    assert_eq!(devices[1..], crate::gpus::control_devices());
+    let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(
+        one.environment,
+        [
+            variable("MEZZO_GPUS", "GPU-2"),
+            variable("MEZZO_GPU_DEVICES", "/dev/of-GPU-2"),
+            variable("CUDA_VISIBLE_DEVICES", "GPU-2"),
+            variable("NVIDIA_VISIBLE_DEVICES", "GPU-2"),
+        ]
+    );
+    // Whatever the order; and whose id means nothing to CUDA, CUDA is not told.
+    let named = plan("gpus,devices", &["/dev/dri", "gone"]);
+    let render = Device::character(226, 128, Access::READ_WRITE);
+    let expected = vec![render, options.allowed_devices[0]];
+    assert_eq!(named.grant.devices, Devices::Only(expected));
+    assert_eq!(
+        named.environment,
+        [variable("MEZZO_GPUS", "/dev/dri"), variable("MEZZO_GPU_DEVICES", "/dev/of-/dev/dri"),]
+    );
+}
+
+#[test]
+fn gpus_are_whole_and_all_there() {
+    let with = |gpus: f64, ids: &[&str]| {
+        let resource = v1::Resource {
+            name: "gpus".to_owned(),
+            r#type: v1::value::Type::Scalar as i32,
+            scalar: Some(v1::value::Scalar { value: gpus }),
+            ..Default::default()
+        };
+        let resources = Resources::from_proto(&[resource]).expect("resources");
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let demand = Demand { resources, ..Demand::default() }.with_gpus(ids);
+        demand.map(|demand| demand.gpu_ids.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!(with(2.0, &["a", "b"]), Ok(2));
+    let refused = with(2.0, &[]).expect_err("too few");
+    assert!(refused.starts_with("it asks for 2 GPUs but has 0: the others of"), "{refused}");
 }
 
 #[test]

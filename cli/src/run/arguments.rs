@@ -38,6 +38,10 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) ports: u16,
 
+    /// GPUs for each instance, which it has for itself.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) gpus: u32,
+
     /// Name of the task, and its id; without it, one is made from the command.
     #[arg(long, value_parser = parse_name)]
     pub(crate) name: Option<String>,
@@ -130,6 +134,7 @@ impl RunArguments {
             .cpus(self.cpus)
             .mem(self.mem)
             .ports(usize::from(self.ports))
+            .gpus(self.gpus)
             .argv(self.command.iter().map(String::as_str));
         if let Some(disk) = self.disk {
             task = task.disk(disk);
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(tasks.len(), 1);
         assert_eq!(tasks[0].name(), "sleep");
         assert!(tasks[0].id().starts_with("sleep-") && tasks[0].id().len() == 11);
-        let demand = Demand { cpus: 0.1, mem_mb: 32.0, disk_mb: 0.0, ports: 0 };
+        let demand = Demand { cpus: 0.1, mem_mb: 32.0, disk_mb: 0.0, ports: 0, gpus: 0 };
         assert_eq!(tasks[0].demand(), demand);
         assert!(!arguments.detach);
     }
@@ -233,18 +238,20 @@ mod tests {
     #[test]
     fn everything_that_can_be_asked_for_is_in_the_task() {
         let arguments = parse(&[
-            "--cpus", "0.5", "--mem", "64", "--disk", "10", "--ports", "2", "--name", "t", "--env",
-            "A=b=c", "--env", "E=", "--uri", "/x.tar", "--grace", "2s", "--", "sh", "-c", "--",
-            "x",
+            "--cpus", "0.5", "--mem", "64", "--disk", "10", "--ports", "2", "--gpus", "1",
+            "--name", "t", "--env", "A=b=c", "--env", "E=", "--uri", "/x.tar", "--grace", "2s",
+            "--", "sh", "-c", "--", "x",
         ])
         .expect("valid");
         let task = &arguments.tasks()[0];
-        assert_eq!(task.demand(), Demand { cpus: 0.5, mem_mb: 64.0, disk_mb: 10.0, ports: 2 });
+        let demand = Demand { cpus: 0.5, mem_mb: 64.0, disk_mb: 10.0, ports: 2, gpus: 1 };
+        assert_eq!(task.demand(), demand);
         let expect = Task::command("t", "t")
             .cpus(0.5)
             .mem(64.0)
             .disk(10.0)
             .ports(2)
+            .gpus(1)
             .argv(["sh", "-c", "--", "x"])
             .kill_grace(Duration::from_secs(2))
             .env("A", "b=c")

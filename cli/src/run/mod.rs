@@ -44,6 +44,11 @@ pub(crate) async fn run(global: &Global, arguments: RunArguments) -> Result<u8, 
     let framework = Framework::new(format!("mezzo run {name}"), user)
         .roles([arguments.role.clone()])
         .hostname(hostname());
+    // Agents with GPUs are left to those who want them.
+    let framework = match arguments.gpus {
+        0 => framework,
+        _ => framework.capability(Capability::GpuResources),
+    };
     let framework = if arguments.detach {
         framework
             .failover_timeout(DETACHED_FAILOVER)

@@ -23,6 +23,7 @@ impl Shortage {
             room.scalar("mem"),
             room.scalar("disk"),
             usize::try_from(room.ports()).unwrap_or(usize::MAX),
+            room.scalar("gpus"),
         );
         if text.is_empty() {
             text = "nothing usable".to_owned();
@@ -36,7 +37,8 @@ impl Shortage {
 
     /// The sentence for the user.
     pub(crate) fn explain(&self, waiting: usize, demand: Demand) -> String {
-        let asked = amounts(demand.cpus, demand.mem_mb, demand.disk_mb, demand.ports);
+        let Demand { cpus, mem_mb, disk_mb, ports, gpus } = demand;
+        let asked = amounts(cpus, mem_mb, disk_mb, ports, f64::from(gpus));
         let tasks = match waiting {
             1 => "a task waits".to_owned(),
             count => format!("{count} tasks wait"),
@@ -61,9 +63,9 @@ impl Shortage {
 }
 
 /// `cpus:0.5; mem:64; ports:2`, without what is zero.
-fn amounts(cpus: f64, mem_mb: f64, disk_mb: f64, ports: usize) -> String {
+fn amounts(cpus: f64, mem_mb: f64, disk_mb: f64, ports: usize, gpus: f64) -> String {
     let mut parts = Vec::new();
-    for (name, amount) in [("cpus", cpus), ("mem", mem_mb), ("disk", disk_mb)] {
+    for (name, amount) in [("cpus", cpus), ("mem", mem_mb), ("disk", disk_mb), ("gpus", gpus)] {
         if amount > 0.0 {
             parts.push(format!("{name}:{amount}"));
         }
@@ -92,7 +94,7 @@ mod tests {
         }
     }
 
-    const DEMAND: Demand = Demand { cpus: 8.0, mem_mb: 64.0, disk_mb: 0.0, ports: 1 };
+    const DEMAND: Demand = Demand { cpus: 8.0, mem_mb: 64.0, disk_mb: 0.0, ports: 1, gpus: 0 };
 
     #[test]
     fn says_what_was_asked_and_what_was_there() {
