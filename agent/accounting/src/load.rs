@@ -70,6 +70,14 @@ impl Loaded {
     }
 
     fn attach_one(&mut self, program: &Program, root: &Root, pins: &Pins) -> Result<(), String> {
+        // First, as where the tracepoint is another the fields may be too, and the one is the reason.
+        if let (Place::Raw(name, Some((index, structure))), Some(types)) =
+            (program.place, &self.types)
+            && let Ok(name) = name.to_str()
+            && !types.traces(name, index, structure)
+        {
+            return Err(format!("this kernel's tracepoint {name} names no {structure}"));
+        }
         if let Some(field) = self.offsets.missing(program.needs) {
             return Err(match self.types {
                 Some(_) => format!("this kernel has no field {field}"),
@@ -77,13 +85,6 @@ impl Loaded {
                     "this kernel gives no type information (/sys/kernel/btf/vmlinux)".to_owned()
                 }
             });
-        }
-        if let (Place::Raw(name, Some((index, structure))), Some(types)) =
-            (program.place, &self.types)
-            && let Ok(name) = name.to_str()
-            && !types.traces(name, index, structure)
-        {
-            return Err(format!("this kernel's tracepoint {name} names no {structure}"));
         }
         let fd = self.load_program(program)?;
         let failed = |error: std::io::Error| {

@@ -29,8 +29,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("MM_COUNTS", "mm_struct.rss_stat.count"),
 ];
 
-/// Global variable, and the array whose elements' size it holds.
-const STRIDES: &[(&str, &str)] = &[("MM_COUNT_STRIDE", "mm_struct.rss_stat")];
+/// Global variable, and the array whose elements' size it holds: the first of these that is one. Before Linux 6.2 a
+/// process' counters of pages were an array of numbers in a structure, since then they are one of structures with a number.
+const STRIDES: &[(&str, [&str; 2])] =
+    &[("MM_COUNT_STRIDE", ["mm_struct.rss_stat", "mm_struct.rss_stat.count"])];
 
 /// Every global variable with its value; `None` where this kernel has no such field.
 #[derive(Debug)]
@@ -40,8 +42,9 @@ impl Offsets {
     pub fn find(types: Option<&KernelTypes>) -> Self {
         let fields =
             FIELDS.iter().map(|(name, path)| (*name, types.and_then(|types| types.offset(path))));
-        let strides =
-            STRIDES.iter().map(|(name, path)| (*name, types.and_then(|types| types.stride(path))));
+        let strides = STRIDES.iter().map(|(name, paths)| {
+            (*name, types.and_then(|types| paths.iter().find_map(|path| types.stride(path))))
+        });
         Offsets(fields.chain(strides).collect())
     }
 
@@ -55,6 +58,8 @@ impl Offsets {
         let missing =
             |name: &str| self.0.iter().any(|(other, value)| *other == name && value.is_none());
         let name = names.iter().find(|name| missing(name))?;
-        FIELDS.iter().chain(STRIDES).find(|(other, _)| other == name).map(|(_, path)| *path)
+        let strides = STRIDES.iter().map(|(name, paths)| (*name, paths[0]));
+        let mut paths = FIELDS.iter().copied().chain(strides);
+        paths.find(|(other, _)| other == name).map(|(_, path)| path)
     }
 }

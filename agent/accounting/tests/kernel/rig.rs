@@ -21,8 +21,12 @@ pub fn python() -> &'static str {
     })
 }
 
-/// Nothing here takes longer, however loaded the machine is.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing here takes longer, however loaded the machine is; `MEZZO_TEST_TIME_SCALE` times as long on one that is slow.
+fn patience() -> Duration {
+    let scale = std::env::var("MEZZO_TEST_TIME_SCALE").ok();
+    let scale = scale.map_or(1, |scale| scale.parse().expect("MEZZO_TEST_TIME_SCALE is a number"));
+    Duration::from_secs(60) * scale
+}
 
 pub struct Rig {
     /// The agent's cgroup.
@@ -87,7 +91,7 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let _ = fs::write(self.root.join("cgroup.kill"), "1");
         let begin = Instant::now();
-        while remove(&self.root).is_err() && begin.elapsed() < PATIENCE {
+        while remove(&self.root).is_err() && begin.elapsed() < patience() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let _ = umount2(&self.bpffs(), MntFlags::MNT_DETACH);
@@ -185,7 +189,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(begin.elapsed() < patience(), "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -78,6 +78,14 @@ impl Owner {
     }
 }
 
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // It may have been killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_stopped_a_killed_and_a_new_owner_leave_no_gap() {
     let rig = Rig::new("survival");
