@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use mezzo_sdk::v1::{self, TaskState, TaskStatus};
 use mezzo_sdk::{CallError, Calls, Event, Events, Framework, Room, Scheduler, Task, is_terminal};
-use mezzo_tests::Cluster;
+use mezzo_tests::{Cluster, patience};
 
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE_S: u64 = 120;
 
 pub(crate) struct Probe {
     pub(crate) calls: Calls,
@@ -77,8 +77,12 @@ impl Probe {
                 }
             }
         };
-        if tokio::time::timeout(PATIENCE, run).await.is_err() {
-            panic!("waited {} s for {what}; updates: {:#?}", PATIENCE.as_secs(), self.updates);
+        if tokio::time::timeout(patience(PATIENCE_S), run).await.is_err() {
+            panic!(
+                "waited {} s for {what}; updates: {:#?}",
+                patience(PATIENCE_S).as_secs(),
+                self.updates
+            );
         }
     }
 

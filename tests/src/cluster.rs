@@ -13,10 +13,11 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::leftovers::Leftovers;
+use crate::patience::patience;
 use crate::strike::Daemon;
 
 const LOOK: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE_S: u64 = 60;
 
 /// Lays its first argument over the kernel's boot id, then becomes the program of the others.
 const BOOT_ID_OVER: &str = r#"mount --bind "$1" /proc/sys/kernel/random/boot_id; shift; exec "$@""#;
@@ -262,7 +263,7 @@ impl Cluster {
     /// Waits until the agent has ended by itself.
     pub fn agent_ended(&mut self) -> Result<std::process::ExitStatus> {
         let mut agent = self.agent.take().context("there is no agent")?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience(PATIENCE_S);
         while Instant::now() < end {
             if let Some(status) = agent.try_wait().context("cannot wait for the agent")? {
                 return Ok(status);
@@ -270,13 +271,13 @@ impl Cluster {
             std::thread::sleep(LOOK);
         }
         self.agent = Some(agent);
-        bail!("waited {} s for the agent to end: {}", PATIENCE.as_secs(), self.logs())
+        bail!("waited {} s for the agent to end: {}", patience(PATIENCE_S).as_secs(), self.logs())
     }
 
     /// Kills everything that a reboot would end: the agent, its tasks and its launcher.
     pub fn kill_host(&mut self) -> Result<()> {
         self.kill_agent()?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience(PATIENCE_S);
         while Instant::now() < end {
             let left = self.leftovers.processes();
             let master = self.master.as_ref().and_then(|child| i32::try_from(child.id()).ok());
@@ -328,7 +329,7 @@ impl Cluster {
 
     /// Looks until `look` sees something.
     pub fn wait<T>(&mut self, what: &str, look: impl Fn(&Cluster) -> Option<T>) -> Result<T> {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience(PATIENCE_S);
         while Instant::now() < end {
             if let Some(seen) = look(self) {
                 return Ok(seen);
@@ -342,7 +343,7 @@ impl Cluster {
             }
             std::thread::sleep(LOOK);
         }
-        bail!("waited {} s for {what}: {}", PATIENCE.as_secs(), self.logs())
+        bail!("waited {} s for {what}: {}", patience(PATIENCE_S).as_secs(), self.logs())
     }
 
     /// Control groups of containers that are there now.
@@ -481,7 +482,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
 /// The body of a GET.
 pub fn http_get(address: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE_S)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -8,8 +8,10 @@ use mezzo_agent_sys::BpfMap;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::patience::patience;
+
 const LOOK: Duration = Duration::from_millis(10);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE_S: u64 = 20;
 
 /// The marks of one cluster: its directory in command lines, its root among control groups.
 #[derive(Debug, Clone)]
@@ -56,7 +58,7 @@ impl Leftovers {
 
     /// Ends and removes everything that carries a mark.
     pub(crate) fn remove(&self) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + patience(PATIENCE_S);
         loop {
             let left = self.processes();
             if left.is_empty() || Instant::now() > end {
