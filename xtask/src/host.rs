@@ -98,6 +98,40 @@ const TO_BENCH: &[Need] = &[Need {
     present: || on_path("crun"),
 }];
 
+/// Of the virtual machine that tests run in.
+const MACHINE: &[Need] = &[
+    Need {
+        package: "qemu-system-x86",
+        reason: "is the virtual machine",
+        present: || on_path("qemu-system-x86_64"),
+    },
+    Need {
+        package: "qemu-system-common",
+        reason: "serves it this machine's files",
+        present: || Path::new("/usr/lib/qemu/virtiofsd").exists(),
+    },
+    Need {
+        package: "seabios",
+        reason: "starts it",
+        present: || Path::new("/usr/share/seabios/bios-256k.bin").exists(),
+    },
+    Need {
+        package: "busybox-static",
+        reason: "is its first program",
+        present: || Path::new("/bin/busybox").exists(),
+    },
+    Need {
+        package: "kmod",
+        reason: "says which drivers its kernel needs",
+        present: || Path::new("/sbin/modprobe").exists(),
+    },
+    Need {
+        package: "e2fsprogs",
+        reason: "makes its disk",
+        present: || Path::new("/sbin/mkfs.ext4").exists(),
+    },
+];
+
 /// Asked for where no compiler has its sources.
 const RUSTC_WITH_SOURCES: &[Need] = &[
     Need {
@@ -156,6 +190,17 @@ pub fn prepare_to_package() -> Result<()> {
 pub fn prepare_to_bench() -> Result<()> {
     prepare(TO_BUILD)?;
     prepare(TO_BENCH)
+}
+
+/// Installs what the virtual machine needs.
+///
+/// # Errors
+/// As [`prepare_to_build`]; and on another processor than x86-64, whose kernel is not Debian's cloud kernel of it.
+pub fn prepare_machine() -> Result<()> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!("the virtual machine is one with an x86-64 processor, and so are the programs in it");
+    }
+    prepare(MACHINE)
 }
 
 /// Installs a rustc that can compile eBPF programs.

@@ -6,6 +6,7 @@
 //! - `law`: which crate may know which, checked from the dependency graph.
 //! - `verify`: everything that reads the sources and runs none of them.
 //! - `test`: what CI runs.
+//! - `vm`: a virtual machine with Debian's stock kernel, and the tests that run in it.
 //! - `demo`: a cluster of one machine, put through its paces.
 //! - `sim`: the simulation, by seed.
 //! - `kills`: `kill -9` of everything under load.
@@ -24,6 +25,7 @@ mod sim;
 mod steps;
 mod test;
 mod verify;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,7 +44,17 @@ enum Command {
     /// Start a master and an agent, show the main job on real tasks, clean up
     Demo,
     /// Everything that CI runs: verify, build, all tests
-    Test,
+    Test {
+        /// And the suite of the virtual machine (docs/vm.md)
+        #[arg(long)]
+        full: bool,
+    },
+    /// Boot Debian's stock kernel with pure cgroup v2, on this machine's files; run the suite, or a command (docs/vm.md)
+    Vm {
+        /// Run this, in the current directory, instead of the suite; ends with its code
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
     /// Formatting, lints, dependency law and documentation; changes nothing
     Verify,
     /// Apply formatting and the lints that can be applied by machine
@@ -103,7 +115,11 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Demo => demo::run(),
-        Command::Test => test::run(),
+        Command::Test { full } => test::run(full),
+        Command::Vm { command } => match vm::run(&command) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Verify => verify::run(),
         Command::Fix => verify::fix(),
         Command::Law => law::run(),

@@ -3,11 +3,13 @@
 use anyhow::Result;
 
 use crate::steps::Steps;
-use crate::{cargo, ebpf, host, kills, verify};
+use crate::{cargo, ebpf, host, kills, verify, vm};
 
+/// `full`: and the suite of the virtual machine.
+///
 /// # Errors
 /// When a step fails.
-pub fn run() -> Result<()> {
+pub fn run(full: bool) -> Result<()> {
     let mut steps = Steps::default();
     if !steps.run("host", host::prepare_to_test) {
         return steps.finish();
@@ -21,6 +23,9 @@ pub fn run() -> Result<()> {
         // All test programs run even if one fails: one round says everything.
         let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
         steps.run("tests", || cargo::run(cargo::command(arguments)));
+        if full {
+            steps.run("virtual machine", vm::suite);
+        }
         // A schedule that is always the same, and one that never was before. Apart, as it needs the build with
         // fault points, and the test of the package has put others in its place.
         steps.run("kills", || {
