@@ -14,6 +14,7 @@ use mezzo_types::{ContainerId, Resources};
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::gpus::{GpuOptions, Gpus, discover};
 
 /// A test that waits longer for one event has found a bug; machines of CI are slow and shared.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -91,27 +92,34 @@ fn pids_in(group: &Path) -> Vec<i32> {
 
 impl Fixture {
     async fn new() -> Self {
+        Self::with_gpus(Gpus::default()).await
+    }
+
+    async fn with_gpus(gpus: Gpus) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let root = format!("mezzo-test-{}/containers-{number}", std::process::id());
         let home = tempfile::tempdir().expect("tempdir");
-        let (containers, events) = Self::start(home.path(), &root).await;
+        let (containers, events) = Self::start_with(home.path(), &root, launcher(), gpus).await;
         let observed = containers.recover(Vec::new()).await.expect("recover");
         assert_eq!(observed, BTreeMap::new());
         Fixture { home, root: Root(root), containers, events }
     }
 
     async fn start(home: &Path, root: &str) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
-        Self::start_with(home, root, launcher()).await
+        Self::start_with(home, root, launcher(), Gpus::default()).await
     }
 
     async fn start_with(
         home: &Path,
         root: &str,
         launcher: PathBuf,
+        gpus: Gpus,
     ) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
         let mut config = ContainerizerConfig::new(home.join("work"), home.join("run"), launcher);
         config.cgroups_root = root.to_owned();
+        config.isolation.push_str(",gpus");
+        config.isolation_options.gpus = gpus;
         // Its own tests are with the whole agent.
         config.accounts.enabled = false;
         config.agent_endpoint = "127.0.0.1:5051".to_owned();
@@ -135,7 +143,8 @@ impl Fixture {
     ) -> (Self, BTreeMap<ContainerId, Observed>) {
         self.containers.stop().await;
         drop(self.containers);
-        let (containers, events) = Self::start_with(self.home.path(), &self.root, launcher).await;
+        let (containers, events) =
+            Self::start_with(self.home.path(), &self.root, launcher, Gpus::default()).await;
         let observed = containers.recover(records).await.expect("recover");
         self = Fixture { containers, events, home: self.home, root: self.root };
         (self, observed)
@@ -381,6 +390,57 @@ async fn a_memory_hog_is_limited_before_it_exits() {
     f.containers.destroy(&"hog".into());
     assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
     f.destroyed("hog").await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_is_waited_for_until_its_last_container_is_gone() {
+    let options = GpuOptions { devices: vec!["/dev/full".into()], ..GpuOptions::default() };
+    let gpus = Gpus::new(discover(&options).expect("a device"), 1);
+    let mut f = Fixture::with_gpus(gpus).await;
+    let with_gpu = |id: &str, line: &str| {
+        let resources = [scalar("cpus", 1.0), scalar("mem", 32.0), scalar("gpus", 1.0)];
+        let resources = Resources::from_proto(&resources).expect("resources");
+        LaunchSpec { resources, ..spec(id, line) }
+    };
+    let assign = |f: &Fixture, spec: &LaunchSpec| {
+        f.containers.assign_gpus(&spec.container_id, &spec.resources).ok()
+    };
+    let it = Some(vec!["/dev/full".to_owned()]);
+    let first = with_gpu("first", "sleep 1000");
+    assert_eq!(assign(&f, &first), it);
+    f.containers.launch(first);
+    f.started().await;
+    // As long as nobody ends it there is none for others.
+    let early = with_gpu("early", "true");
+    assert_eq!(assign(&f, &early), None);
+    f.containers.launch(early);
+    let ContainerEvent::LaunchFailed { message, .. } = f.next().await else { panic!("fails") };
+    assert!(message.starts_with("it asks for 1 GPUs but has 0"), "{message}");
+    f.containers.destroy(&"early".into());
+    f.destroyed("early").await;
+
+    f.containers.destroy(&"first".into());
+    let next = with_gpu("next", "echo $MEZZO_GPUS");
+    assert_eq!(assign(&f, &next), it);
+    f.containers.launch(next);
+    assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
+    // Nothing of the next one is prepared before.
+    assert_eq!(f.event().await, ContainerEvent::Destroyed { container: "first".into() });
+    assert!(f.events.try_recv().is_err());
+    f.containers.forget(&"first".into());
+    f.started().await;
+    assert_eq!(f.exited().await, Ending::Status(0));
+    assert_eq!(f.output("next", "stdout"), "/dev/full\n");
+
+    // Whoever is ended while it waits ends at once.
+    f.containers.destroy(&"next".into());
+    let last = with_gpu("last", "true");
+    assert_eq!(assign(&f, &last), it);
+    f.containers.launch(last);
+    assert_eq!(f.event().await, ContainerEvent::Destroyed { container: "next".into() });
+    f.containers.destroy(&"last".into());
+    f.destroyed("last").await;
     f.finish().await;
 }
 
