@@ -106,10 +106,6 @@ impl Fixture {
         Fixture { home, root: Root(root), containers, events }
     }
 
-    async fn start(home: &Path, root: &str) -> (Containerizer, mpsc::Receiver<ContainerEvent>) {
-        Self::start_with(home, root, launcher(), Gpus::default()).await
-    }
-
     async fn start_with(
         home: &Path,
         root: &str,
