@@ -21,11 +21,15 @@ pub fn python() -> &'static str {
     })
 }
 
-/// Nothing here takes longer, however loaded the machine is; `MEZZO_TEST_TIME_SCALE` times as long on one that is slow.
-fn patience() -> Duration {
+/// How much slower than others this machine is, by `MEZZO_TEST_TIME_SCALE`.
+pub fn time_scale() -> u32 {
     let scale = std::env::var("MEZZO_TEST_TIME_SCALE").ok();
-    let scale = scale.map_or(1, |scale| scale.parse().expect("MEZZO_TEST_TIME_SCALE is a number"));
-    Duration::from_secs(60) * scale
+    scale.map_or(1, |scale| scale.parse().expect("MEZZO_TEST_TIME_SCALE is a number"))
+}
+
+/// Nothing here takes longer, however loaded the machine is.
+fn patience() -> Duration {
+    Duration::from_secs(60) * time_scale()
 }
 
 pub struct Rig {
