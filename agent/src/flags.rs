@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mezzo_agent_accounting::PortPolicy;
+use mezzo_agent_accounting::{CAPACITY, PortPolicy};
 use mezzo_agent_core::{ReconfigurationPolicy, Retention};
 use mezzo_http_server::PEER_TIMEOUT_MIN;
 use mezzo_proto::v1;
@@ -140,6 +140,10 @@ pub struct Flags {
     #[arg(long, env = "MEZZO_EBPF", default_value = "auto", value_name = "auto|off", value_parser = ebpf, action = clap::ArgAction::Set)]
     pub ebpf: bool,
 
+    /// Containers at a time that the kernel can count and guard; a launch beyond fails. Only those that are there take memory.
+    #[arg(long, env = "MEZZO_EBPF_CAPACITY", default_value_t = CAPACITY, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub ebpf_capacity: u32,
+
     /// The bpffs that holds what outlives the agent; mounted if it is not there.
     #[arg(long, env = "MEZZO_BPFFS", default_value = "/sys/fs/bpf")]
     pub bpffs: PathBuf,
@@ -230,6 +234,7 @@ impl Flags {
             enabled: self.ebpf,
             bpffs: self.bpffs.clone(),
             delays: self.run_queue_histogram,
+            capacity: self.ebpf_capacity,
         }
     }
 
@@ -282,6 +287,7 @@ impl Flags {
             ("ports_allow_ephemeral", Some(self.ports_allow_ephemeral.to_string())),
             ("allowed_devices", self.allowed_devices.clone()),
             ("ebpf", Some(if self.ebpf { "auto" } else { "off" }.to_owned())),
+            ("ebpf_capacity", Some(self.ebpf_capacity.to_string())),
             ("bpffs", Some(self.bpffs.display().to_string())),
             ("run_queue_histogram", Some(self.run_queue_histogram.to_string())),
             ("gc_delay", Some(format_duration(self.gc_delay))),

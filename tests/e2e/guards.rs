@@ -38,7 +38,7 @@ fn enforcing(more: &[&str]) -> Options {
 
 #[tokio::test]
 async fn of_two_tasks_only_the_owner_binds_a_port() {
-    let cluster = Cluster::start(enforcing(&[])).expect("a cluster");
+    let mut cluster = Cluster::start(enforcing(&[])).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
     let file = cluster.directory().join("port");
     let owner = format!(
@@ -63,16 +63,22 @@ async fn of_two_tasks_only_the_owner_binds_a_port() {
     let status = probe.run(task("thief").ports(1).argv(python(&thief))).await;
     let said = cluster.mezzo(&["logs", "--stderr", "thief"]).expect("runs");
     assert_eq!(status.state(), TaskState::TaskFinished, "{status:?} {said:?}");
-    let told = cluster.logged(Daemon::Agent, "a task wants a port that it was not given");
-    assert!(told >= 4, "{told} refusals are told");
+    let told = |times: usize| {
+        move |cluster: &Cluster| {
+            let told = cluster.logged(Daemon::Agent, "a task wants a port that it was not given");
+            (told >= times).then_some(())
+        }
+    };
+    // TCP and UDP, IPv4 and IPv6.
+    cluster.wait("four refusals to be told", told(4)).expect("are told");
     assert_eq!(probe.end_of("owner"), None);
 
     // The default refuses nothing, for clients of Mesos bind what they like; it counts and tells.
-    let cluster = Cluster::start(Options::default()).expect("a cluster");
+    let mut cluster = Cluster::start(Options::default()).expect("a cluster");
     let mut probe = Probe::connect(&cluster).await;
     let any = task("any").argv(python("assert binds(0) == {'ok'}, binds(0)\n"));
     assert_eq!(probe.run(any).await.state(), TaskState::TaskFinished);
-    assert!(cluster.logged(Daemon::Agent, "a task wants a port that it was not given") > 0);
+    cluster.wait("what was seen to be told", told(1)).expect("is told");
 }
 
 /// Somebody who tries all the time does not get through while the agent is stopped, dead, and taking over.
@@ -164,7 +170,10 @@ async fn a_task_opens_harmless_and_allowed_devices_only() {
     let status = probe.run(task("opens").argv(python(&program))).await;
     let said = cluster.mezzo(&["logs", "--stderr", "opens"]).expect("runs");
     assert_eq!(status.state(), TaskState::TaskFinished, "{status:?} {said:?}");
-    assert!(cluster.logged(Daemon::Agent, "a task was refused a device") >= 2);
+    let told = |cluster: &Cluster| {
+        (cluster.logged(Daemon::Agent, "a task was refused a device") >= 2).then_some(())
+    };
+    cluster.wait("refusals to be told", told).expect("are told");
 }
 
 /// Where eBPF cannot work one line says why, and tasks run all the same; but a promise that cannot be kept is not made.
@@ -184,6 +193,17 @@ async fn a_host_without_ebpf_runs_tasks_and_promises_nothing() {
     assert_eq!(told, 1, "{}", cluster.logs());
     let metrics = cluster.get(cluster.agent_address(), "/metrics").expect("is there");
     assert!(metrics.contains(r#"mezzo_ebpf_feature{feature="ports"} 0"#), "{metrics}");
+    // What an earlier agent attached goes when eBPF is not wanted any more.
+    cluster.kill_agent().expect("killed");
+    cluster.options().agent_flags = Vec::new();
+    cluster.start_agent().expect("starts again");
+    probe.launch(task("stays").shell("sleep 1000"));
+    probe.until_running("stays").await;
+    assert_eq!(cluster.accounted(), 1);
+    cluster.kill_agent().expect("killed");
+    cluster.options().agent_flags = flags(&["--ebpf=off"]);
+    cluster.start_agent().expect("starts again");
+    assert_eq!(cluster.accounted(), 0);
     for impossible in [&bpffs, "--ebpf=off"] {
         cluster.kill_agent().expect("killed");
         cluster.options().agent_flags = flags(&[impossible, "--ports-policy=enforce"]);

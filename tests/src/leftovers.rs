@@ -90,7 +90,7 @@ impl Leftovers {
 
     /// Where its agent's eBPF programs and maps are pinned.
     pub(crate) fn pins(&self) -> PathBuf {
-        Path::new("/sys/fs/bpf/mezzo").join(self.cgroup.replace('.', "_"))
+        Path::new("/sys/fs/bpf/mezzo").join(self.cgroup.replace('_', "__").replace('.', "_d"))
     }
 }
 

@@ -336,6 +336,14 @@ fn entries<T: FromBytes + IntoBytes + Default>(map: &Named) -> Result<Vec<(TaskI
     Ok(all)
 }
 
+/// Detaches and forgets everything that is pinned in the directory of one agent; nothing where there is none.
+///
+/// # Errors
+/// When a pin cannot be removed.
+pub fn discard(pins: &Path) -> Result<(), OpenError> {
+    if pins.is_dir() && host::is_bpffs(pins) { Pins::open(pins)?.remove() } else { Ok(()) }
+}
+
 /// Detaches what agents have left whose cgroups are gone, and with them all that they counted and guarded. `agents` is a directory of
 /// directories of pins, one per agent; `own` is left alone.
 ///

@@ -46,7 +46,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
     #[error(
-        "the map '{map}' is full; it was made for {capacity} entries (raise the capacity, and restart the machine or remove the pins)"
+        "the map '{map}' is full; it was made for {capacity} entries: give the agent a larger --ebpf-capacity, which it takes up after a restart of the machine, or when its pins were removed"
     )]
     Full { map: &'static str, capacity: u32 },
     #[error("could not enter the task into the map '{map}'")]

@@ -28,7 +28,7 @@ mod offsets;
 mod pins;
 mod usage;
 
-pub use accounting::{Accounting, Admission, CAPACITY, Options, discard_orphans};
+pub use accounting::{Accounting, Admission, CAPACITY, Options, discard, discard_orphans};
 pub use error::{AdmitError, OpenError, ReadError};
 pub use events::{Denial, Event, Events, Happening, Lost, Transport};
 pub use feature::{Feature, State, Status, TakeOver};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use mezzo_agent_accounting::{Event, Happening, TaskId as Number, Usage};
+use mezzo_agent_accounting::{Denial, Event, Happening, TaskId as Number, Usage};
 use mezzo_types::{ContainerId, FrameworkId, TaskId};
 
 use super::Refusal;
@@ -113,7 +113,7 @@ impl Book {
             Happening::OomKill { .. } => Some(Noted::OutOfMemory(entry.holder.clone())),
             _ => {
                 let refusal = Refusal::of(event)?;
-                let known = entry.refusals.iter().any(|known| known.what == refusal.what);
+                let known = entry.refusals.iter().any(|known| alike(&known.what, &refusal.what));
                 if entry.refusals.len() == REFUSALS_MAX {
                     entry.refusals.pop_front();
                 }
@@ -129,9 +129,23 @@ impl Book {
     }
 }
 
+/// Whether two refusals are of one kind. A port that the kernel chose is another one each time, and what is only observed does not
+/// tell whether it was asked for.
+fn alike(one: &Happening, other: &Happening) -> bool {
+    let without_port = |what: &Happening| match *what {
+        Happening::PortDenied { how, transport, ipv6, enforced, .. }
+            if !enforced || how == Denial::BindEphemeral =>
+        {
+            Happening::PortDenied { how, transport, ipv6, port: 0, enforced }
+        }
+        what => what,
+    };
+    without_port(one) == without_port(other)
+}
+
 #[cfg(test)]
 mod tests {
-    use mezzo_agent_accounting::{Access, Device};
+    use mezzo_agent_accounting::{Access, Device, Transport};
 
     use super::*;
 
@@ -167,6 +181,23 @@ mod tests {
         };
         assert_eq!(book.raise(&sum(5, 2)), sum(5, 2));
         assert_eq!(book.raise(&sum(3, 4)), sum(5, 4));
+    }
+
+    #[test]
+    fn ports_that_the_kernel_chose_are_one_kind() {
+        let mut book = Book::default();
+        book.enter(holder("c1"), Number(1));
+        let told = |book: &mut Book, how, port, enforced| {
+            let (transport, ipv6) = (Transport::Tcp, false);
+            let what = Happening::PortDenied { how, transport, ipv6, port, enforced };
+            book.note(&event(1, what)).is_some()
+        };
+        for (how, enforced) in [(Denial::BindEphemeral, true), (Denial::Bind, false)] {
+            assert!(told(&mut book, how, 40001, enforced));
+            assert!(!told(&mut book, how, 40002, enforced));
+        }
+        assert!(told(&mut book, Denial::Bind, 80, true));
+        assert!(told(&mut book, Denial::Bind, 81, true));
     }
 
     #[test]

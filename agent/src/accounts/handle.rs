@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use mezzo_agent_accounting::{
-    Accounting, Admission, AdmitError, Feature, Grant, Lost, Options, Status, TaskId as Number,
-    Usage,
+    Accounting, Admission, AdmitError, Delays, Feature, Grant, Lost, Options, PortPolicy,
+    ReadError, Status, TaskId as Number, Usage,
 };
 use mezzo_types::ContainerId;
 use tokio::sync::watch;
@@ -52,6 +52,10 @@ pub enum AdmitFailed {
     NoCgroup(#[source] Option<io::Error>),
     #[error("the kernel does not take the container into its accounts")]
     Admit(#[source] AdmitError),
+    #[error(
+        "its ports cannot be guarded, which --ports-policy=enforce asks for: {0}; mend that, or give --ports-policy=observe"
+    )]
+    Unguarded(String),
 }
 
 /// What all containers together have used, and how full the maps are.
@@ -71,9 +75,11 @@ pub struct Totals {
 impl Accounts {
     pub(crate) fn new(options: AccountsOptions, cgroups: &Cgroups) -> Self {
         let pins = options.pins(cgroups.root());
-        let settings = cgroups
-            .unified_root()
-            .map(|root| Options { delays: options.delays, ..Options::new(root, pins) });
+        let settings = cgroups.unified_root().map(|root| Options {
+            delays: options.delays,
+            capacity: options.capacity,
+            ..Options::new(root, pins)
+        });
         let stage = if !options.enabled {
             Stage::Absent("it is switched off with --ebpf=off".to_owned())
         } else if settings.is_none() {
@@ -105,10 +111,13 @@ impl Accounts {
             Stage::Idle => *stage = Stage::Opening,
             Stage::Absent(reason) => {
                 tracing::warn!("nothing is counted or guarded by eBPF: {reason}");
+                drop(stage);
+                self.discard();
                 return;
             }
             Stage::Opening | Stage::Open(_) => return,
         }
+        drop(stage);
         let mut running = Vec::new();
         let mut book = self.shared.book();
         for (holder, cgroup, grant) in there {
@@ -137,14 +146,21 @@ impl Accounts {
     /// Enters a container before any process is in its group, or changes what it may. Waits for the opening.
     ///
     /// # Errors
-    /// The container must not start: it would neither be counted nor guarded. Where there is no eBPF at all, nothing fails.
+    /// The container must not start: it would not be guarded as it must be. Where there is no eBPF and nothing must be guarded,
+    /// nothing fails.
     pub(crate) fn admit(
         &self,
         holder: Holder,
         cgroup: &ContainerCgroup,
         grant: &Grant,
     ) -> Result<(), AdmitFailed> {
-        let Some(accounting) = self.wait() else { return Ok(()) };
+        let accounting = self.wait();
+        if grant.ports.policy == PortPolicy::Enforce
+            && let Some(Status::Off(reason)) = self.features().remove(&Feature::Ports)
+        {
+            return Err(AdmitFailed::Unguarded(reason));
+        }
+        let Some(accounting) = accounting else { return Ok(()) };
         let number = number(cgroup)?;
         let container = holder.container.clone();
         self.shared.book().enter(holder, number);
@@ -156,6 +172,8 @@ impl Accounts {
 
     /// Forgets a container whose last process is gone, and keeps what it has used in the totals.
     pub(crate) fn remove(&self, container: &ContainerId) {
+        // What was heard of it would be nobody's afterwards.
+        self.shared.drain();
         // While it is being opened: what the book does not know is removed then.
         let stage = self.shared.stage();
         let Some((holder, number)) = self.shared.book().leave(container) else { return };
@@ -190,7 +208,8 @@ impl Accounts {
     pub fn usage(&self, container: &ContainerId) -> Option<Usage> {
         let accounting = self.now()?;
         let number = self.shared.book().number(container)?;
-        accounting.usage(number).ok()?
+        let usage = accounting.usage(number).ok()??;
+        Some(Usage { delays: self.delays(usage.delays), ..usage })
     }
 
     /// What all containers have used so far, in a few system calls.
@@ -202,10 +221,15 @@ impl Accounts {
         let delays = BTreeMap::from_iter(delays);
         let book = self.shared.book();
         let usage = |(number, counters): (Number, _)| {
-            let delays = delays.get(&number).copied().unwrap_or_default();
+            let delays = self.delays(delays.get(&number).copied().unwrap_or_default());
             Some((book.container(number)?.clone(), Usage { counters, delays }))
         };
         counters.into_iter().filter_map(usage).collect()
+    }
+
+    /// What was counted while they were kept says nothing when they are not.
+    fn delays(&self, counted: Delays) -> Delays {
+        if self.shared.options.delays { counted } else { Delays::default() }
     }
 
     /// What a container was kept from lately, oldest first.
@@ -234,13 +258,10 @@ impl Accounts {
         }
     }
 
-    /// Whether the kernel keeps containers to their devices, and why not. Waits for the opening.
-    pub(crate) fn guards_devices(&self) -> Result<(), String> {
+    /// Whether the kernel keeps containers to their devices. Waits for the opening.
+    pub(crate) fn guards_devices(&self) -> bool {
         self.wait();
-        match self.features().remove(&Feature::Devices) {
-            Some(Status::Off(reason)) => Err(reason),
-            _ => Ok(()),
-        }
+        self.features().get(&Feature::Devices) == Some(&Status::On)
     }
 
     /// What each container and what all of them have used, from one look at the maps.
@@ -277,12 +298,14 @@ impl Accounts {
         self.shared.end.signal();
     }
 
-    /// Detaches everything, when no container is left and none will come.
+    /// Detaches everything, when no container is left and none will come, or when eBPF is not wanted any more.
     pub(crate) fn discard(&self) {
-        let Some(accounting) = self.wait() else { return };
-        self.shared.settle(Err("the agent has left".to_owned()));
-        self.stop();
-        if let Err(error) = accounting.discard() {
+        let Some(settings) = &self.shared.settings else { return };
+        if self.wait().is_some() {
+            self.shared.settle(Err("the agent has left".to_owned()));
+            self.stop();
+        }
+        if let Err(error) = mezzo_agent_accounting::discard(&settings.pins) {
             let error = mezzo_telemetry::chain(&error).to_string();
             tracing::warn!(error, "eBPF programs stay attached");
         }
@@ -311,23 +334,39 @@ impl Shared {
     /// Ends the opening. What is in the maps and in no book goes: it ended while no agent looked, or while this one opened.
     pub(super) fn settle(&self, outcome: Result<Accounting, String>) {
         let mut stage = self.stage();
+        let mut stale = None;
         *stage = match outcome {
             Ok(accounting) => {
-                let mut book = self.book();
-                for number in accounting.tasks().unwrap_or_default() {
-                    if !book.knows(number)
-                        && let Ok(Some(usage)) = accounting.remove(number)
-                    {
-                        book.depart(&usage);
-                    }
-                }
-                Stage::Open(Arc::new(accounting))
+                let accounting = Arc::new(accounting);
+                let book = self.book();
+                let unknown = accounting.tasks().map(|mut there| {
+                    there.retain(|number| !book.knows(*number));
+                    there
+                });
+                stale = Some((Arc::clone(&accounting), unknown));
+                Stage::Open(accounting)
             }
             Err(reason) => Stage::Absent(reason),
         };
         drop(stage);
         self.settled.notify_all();
         self.opened.send_replace(true);
+        // They may be many, and no number is given twice: nobody has to wait for it.
+        if let Some((accounting, unknown)) = stale
+            && let Err(error) = unknown.and_then(|there| self.remove_stale(&accounting, &there))
+        {
+            let error = mezzo_telemetry::chain(&error).to_string();
+            tracing::warn!(error, "containers that are gone stay in the accounts");
+        }
+    }
+
+    fn remove_stale(&self, accounting: &Accounting, stale: &[Number]) -> Result<(), ReadError> {
+        for number in stale {
+            if let Some(usage) = accounting.remove(*number)? {
+                self.book().depart(&usage);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -41,6 +41,11 @@ impl End {
 
 /// Starts the thread.
 pub(super) fn start(shared: Arc<Shared>, running: Running) {
+    // Before the thread runs, so that whoever ends it need not wait for it.
+    match EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK) {
+        Ok(wake) => drop(shared.end.wake.set(wake)),
+        Err(errno) => return absent(&shared, format!("no eventfd is to be had: {errno}")),
+    }
     let thread = std::thread::Builder::new().name("mezzo-accounts".to_owned());
     let keeper = Arc::clone(&shared);
     if let Err(error) = thread.spawn(move || keep(&keeper, &running)) {
@@ -50,7 +55,7 @@ pub(super) fn start(shared: Arc<Shared>, running: Running) {
 
 fn keep(shared: &Shared, running: &Running) {
     let begun = Instant::now();
-    let (accounting, wake) = match open(shared, running) {
+    let accounting = match open(shared, running) {
         Ok(opened) => opened,
         Err(reason) => return absent(shared, reason),
     };
@@ -65,7 +70,7 @@ fn keep(shared: &Shared, running: &Running) {
         tracing::warn!("{complaint}");
     }
     shared.settle(Ok(accounting));
-    listen(shared, wake);
+    listen(shared);
 }
 
 fn absent(shared: &Shared, reason: String) {
@@ -75,7 +80,7 @@ fn absent(shared: &Shared, reason: String) {
     shared.settle(Err(reason));
 }
 
-fn open<'s>(shared: &'s Shared, running: &Running) -> Result<(Accounting, &'s EventFd), String> {
+fn open(shared: &Shared, running: &Running) -> Result<Accounting, String> {
     let Some(settings) = &shared.settings else {
         return Err("there is no cgroup v2 tree".to_owned());
     };
@@ -90,14 +95,13 @@ fn open<'s>(shared: &'s Shared, running: &Running) -> Result<(Accounting, &'s Ev
     }
     let accounting = Accounting::open(settings, running).map_err(told)?;
     let events = accounting.events().map_err(told)?;
-    let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-        .map_err(|errno| format!("no eventfd is to be had: {errno}"))?;
     *shared.end.events.lock().unwrap_or_else(PoisonError::into_inner) = Some(Listening(events));
-    Ok((accounting, shared.end.wake.get_or_init(|| wake)))
+    Ok(accounting)
 }
 
 /// Until it is told to end.
-fn listen(shared: &Shared, wake: &EventFd) {
+fn listen(shared: &Shared) {
+    let Some(wake) = shared.end.wake.get() else { return };
     let descriptors = {
         let events = shared.end.events.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Listening(events)) = &*events else { return };

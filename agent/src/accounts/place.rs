@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mezzo_agent_accounting::{is_bpffs, mount_bpffs};
+use mezzo_agent_accounting::{CAPACITY, is_bpffs, mount_bpffs};
 use nix::fcntl::{Flock, FlockArg};
 
 /// Settings of [`Accounts`](super::Accounts).
@@ -16,11 +16,18 @@ pub struct AccountsOptions {
     pub bpffs: PathBuf,
     /// Keep run-queue delays as histograms too.
     pub delays: bool,
+    /// Containers at a time; of no effect on maps that are taken over.
+    pub capacity: u32,
 }
 
 impl Default for AccountsOptions {
     fn default() -> Self {
-        AccountsOptions { enabled: true, bpffs: "/sys/fs/bpf".into(), delays: true }
+        AccountsOptions {
+            enabled: true,
+            bpffs: "/sys/fs/bpf".into(),
+            delays: true,
+            capacity: CAPACITY,
+        }
     }
 }
 
@@ -32,8 +39,9 @@ impl AccountsOptions {
 
     /// Pins of the agent with this cgroup root, which one agent at a time may use.
     pub(super) fn pins(&self, cgroups_root: &str) -> PathBuf {
-        // No name in a bpffs may have a dot.
-        self.agents().join(cgroups_root.trim_matches('/').replace(['/', '.'], "_"))
+        // No name in a bpffs may have a dot, nor a slash. What stands for them must not make two roots one.
+        let name = cgroups_root.trim_matches('/').replace('_', "__").replace('.', "_d");
+        self.agents().join(name.replace('/', "_s"))
     }
 }
 
@@ -72,6 +80,6 @@ mod tests {
     #[test]
     fn each_root_has_pins_of_its_own() {
         let options = AccountsOptions::default();
-        assert_eq!(options.pins("/mezzo/a.b/"), Path::new("/sys/fs/bpf/mezzo/mezzo_a_b"));
+        assert_eq!(options.pins("/mezzo/a.b_c/"), Path::new("/sys/fs/bpf/mezzo/mezzo_sa_db__c"));
     }
 }

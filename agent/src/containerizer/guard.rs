@@ -16,29 +16,28 @@ pub enum DeviceGuard {
 }
 
 impl Shared {
-    /// What guards devices on this machine, found out once and told in the log if it is not what it should be. Waits until eBPF is
+    /// What guards devices on this machine, found out once and told in the log if it is not eBPF, of which the log has said why. Waits until eBPF is
     /// set up, so it blocks.
     pub(super) fn device_guard(&self) -> &DeviceGuard {
         self.device_guard.get_or_init(|| {
-            let Err(no_ebpf) = self.accounts.guards_devices() else { return DeviceGuard::Ebpf };
+            if self.accounts.guards_devices() {
+                return DeviceGuard::Ebpf;
+            }
             match self.cgroups.guard_devices() {
                 Ok(true) => {
                     tracing::warn!(
-                        no_ebpf,
                         "devices are guarded by cgroup v1's controller: refusals are neither counted nor told"
                     );
                     DeviceGuard::Controller
                 }
                 Ok(false) => {
                     tracing::warn!(
-                        no_ebpf,
                         "devices are not guarded: there is no eBPF, and no devices controller of cgroup v1 either"
                     );
                     DeviceGuard::Nobody
                 }
                 Err(error) => {
                     tracing::warn!(
-                        no_ebpf,
                         error = chain(&error),
                         "devices are not guarded: there is no eBPF, and cgroup v1's controller cannot be used"
                     );

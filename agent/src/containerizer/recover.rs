@@ -158,7 +158,7 @@ pub(super) fn account(shared: &Shared, found: &mut [Found]) {
         if let Observed::Ended { ending: ending @ Ending::Unknown, .. } = observed
             && let Some(status) = shared.accounts.ended(id)
         {
-            *ending = Ending::Status(status);
+            *ending = told_ending(status, false);
         }
     }
 }

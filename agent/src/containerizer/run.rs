@@ -373,7 +373,7 @@ impl Run {
         }
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
         let ended = task::spawn_blocking(move || shared.accounts.ended(&id)).await;
-        ended.ok().flatten().map_or(Ending::Unknown, Ending::Status)
+        ended.ok().flatten().map_or(Ending::Unknown, |status| told_ending(status, false))
     }
 
     /// Kills what is left, tells the ending if there is one to tell, removes the control groups.
@@ -388,7 +388,8 @@ impl Run {
             destroy(&cgroup).await;
             mezzo_fault_points::hit!("agent.destroy.removed");
         }
-        self.shared.accounts.remove(&self.id);
+        let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+        let _ = task::spawn_blocking(move || shared.accounts.remove(&id)).await;
         mezzo_fault_points::hit!("agent.destroy.accounted");
         self.shared.isolators.cleanup(self.id.as_str());
         self.shared.sandboxes.ended(&self.id);

@@ -58,6 +58,10 @@ pub enum IsolationError {
     #[error("--isolation names '{name}' twice")]
     Twice { name: &'static str },
     #[error(
+        "--ports-policy=enforce needs the isolator 'ports', which --isolation does not name; name it as well"
+    )]
+    PortsNotIsolated,
+    #[error(
         "--isolation names 'gpus', which needs 'devices' to keep containers from one another's GPUs; name both"
     )]
     GpusWithoutDevices,
@@ -107,6 +111,11 @@ impl Isolators {
         let has = |name| isolators.iter().any(|isolator| isolator.name() == name);
         if has("gpus") && !has("devices") {
             return Err(IsolationError::GpusWithoutDevices);
+        }
+        if options.ports_policy == PortPolicy::Enforce
+            && !isolators.iter().any(|isolator| isolator.name() == "ports")
+        {
+            return Err(IsolationError::PortsNotIsolated);
         }
         if let Some(set) = namespaces {
             isolators.push(Box::new(NamespacesIsolator::new(set)));

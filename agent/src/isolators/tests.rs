@@ -163,5 +163,8 @@ fn a_plan_grants_the_ports_and_devices_of_its_task() {
     assert_eq!(granted.ports.ranges, [(31000, 31002), (31005, 31005), (65535, 65535)]);
     assert_eq!((granted.ports.policy, granted.ports.ephemeral), (PortPolicy::Enforce, true));
     assert_eq!(granted.devices, Devices::Only(options.allowed_devices.clone()));
-    assert_eq!(grant("cpu,memory"), Grant::default());
+    let refused = Isolators::parse("cpu,memory", &options).expect_err("must be refused");
+    assert_eq!(refused, IsolationError::PortsNotIsolated);
+    let isolators = Isolators::parse("cpu,memory", &IsolationOptions::default()).expect("list");
+    assert_eq!(isolators.prepare(&demand).expect("plan").grant, Grant::default());
 }

@@ -64,7 +64,12 @@ impl Refusal {
                 Way::Listen => "listen",
             },
             protocol: Some(protocol),
-            family: Some(if denial.ipv6 { "ipv6" } else { "ipv4" }),
+            // Where a listener was never bound, nothing says.
+            family: (denial.way() != Way::Listen).then_some(if denial.ipv6 {
+                "ipv6"
+            } else {
+                "ipv4"
+            }),
             port: (denial.port != 0).then_some(denial.port),
             ..self
         }
@@ -96,7 +101,8 @@ impl Refusal {
                     call => call,
                 };
                 let protocol = protocol.as_deref().unwrap_or_default();
-                format!("{call} {protocol}/{}{port}", self.family.unwrap_or_default())
+                let family = self.family.map_or_else(String::new, |family| format!("/{family}"));
+                format!("{call} {protocol}{family}{port}")
             }
         };
         let outcome = match (self.enforced, self.call) {
@@ -148,7 +154,7 @@ mod tests {
             ),
             (
                 line(true, port(Way::Listen, 0)),
-                "7s ago: listen without bind, tcp/ipv4 by nginx (pid 12): nothing from outside \
+                "7s ago: listen without bind, tcp by nginx (pid 12): nothing from outside \
                  reaches it",
             ),
             (
