@@ -179,36 +179,30 @@ async fn a_task_opens_harmless_and_allowed_devices_only() {
 /// Where eBPF cannot work one line says why, and tasks run all the same; but a promise that cannot be kept is not made.
 #[tokio::test]
 async fn a_host_without_ebpf_runs_tasks_and_promises_nothing() {
-    let flags = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let mut cluster = Cluster::prepare(Options::default()).expect("a cluster");
+    let mut cluster = Cluster::start(Options::default()).expect("a cluster");
+    let mut probe = Probe::connect(&cluster).await;
+    probe.launch(task("stays").shell("sleep 1000"));
+    probe.until_running("stays").await;
+    assert_eq!(cluster.accounted(), 1);
+
     // There is something in it, so that nothing is mounted there.
     let bpffs = format!("--bpffs={}", cluster.directory().display());
-    cluster.options().agent_flags = flags(&[&bpffs]);
-    cluster.start_master().expect("a master");
-    cluster.start_agent().expect("an agent");
-    let mut probe = Probe::connect(&cluster).await;
-    let status = probe.run(task("runs").argv(python("assert binds(0) == {'ok'}\n"))).await;
+    let restart = |cluster: &mut Cluster, flags: &[&str]| {
+        cluster.kill_agent().expect("killed");
+        cluster.options().agent_flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        cluster.start_agent()
+    };
+    restart(&mut cluster, &[&bpffs]).expect("starts again");
+    let status = probe.run_on_new_offers("runs", "true").await;
     assert_eq!(status.state(), TaskState::TaskFinished, "{status:?}");
     let told = cluster.logged(Daemon::Agent, "is not in a bpffs; mount one");
     assert_eq!(told, 1, "{}", cluster.logs());
     let metrics = cluster.get(cluster.agent_address(), "/metrics").expect("is there");
     assert!(metrics.contains(r#"mezzo_ebpf_feature{feature="ports"} 0"#), "{metrics}");
-    // What an earlier agent attached goes when eBPF is not wanted any more.
-    cluster.kill_agent().expect("killed");
-    cluster.options().agent_flags = Vec::new();
-    cluster.start_agent().expect("starts again");
-    probe.launch(task("stays").shell("sleep 1000"));
-    probe.until_running("stays").await;
-    assert_eq!(cluster.accounted(), 1);
-    cluster.kill_agent().expect("killed");
-    cluster.options().agent_flags = flags(&["--ebpf=off"]);
-    cluster.start_agent().expect("starts again");
-    assert_eq!(cluster.accounted(), 0);
+
     for impossible in [&bpffs, "--ebpf=off"] {
-        cluster.kill_agent().expect("killed");
-        cluster.options().agent_flags = flags(&[impossible, "--ports-policy=enforce"]);
         // It may end before it is asked whether it is ready.
-        if cluster.start_agent().is_ok() {
+        if restart(&mut cluster, &[impossible, "--ports-policy=enforce"]).is_ok() {
             assert!(!cluster.agent_ended().expect("ends").success());
         }
         let told = cluster.logs();
@@ -216,4 +210,9 @@ async fn a_host_without_ebpf_runs_tasks_and_promises_nothing() {
         cluster.options().agent_flags = Vec::new();
         cluster.start_agent().expect("starts again");
     }
+
+    // What an earlier agent attached goes when eBPF is not wanted any more.
+    cluster.wait("accounts", |cluster| (cluster.accounted() == 1).then_some(())).expect("opened");
+    restart(&mut cluster, &["--ebpf=off"]).expect("starts again");
+    assert_eq!(cluster.accounted(), 0);
 }
