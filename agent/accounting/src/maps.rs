@@ -1,11 +1,28 @@
 //! The pinned maps, opened.
 
+use std::time::Duration;
+
 use mezzo_agent_ebpf_common::{Counters, Delays, DeviceKey, Ports, Settings, Task};
 use mezzo_agent_sys::BpfMap;
+use nix::libc;
 use zerocopy::IntoBytes;
 
 use crate::error::{AdmitError, OpenError, ReadError};
 use crate::pins::Pins;
+
+/// Entries come out of a small stock that the kernel refills behind our backs, out of other memory that it extends in its own time: a
+/// burst finds it empty for some milliseconds, on a machine with plenty of memory. Half a second in all, then there is none.
+const MEMORY_PAUSES: [Duration; 9] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+    Duration::from_millis(32),
+    Duration::from_millis(64),
+    Duration::from_millis(128),
+    Duration::from_millis(256),
+];
 
 /// A map and its name.
 #[derive(Debug)]
@@ -90,7 +107,15 @@ impl Named {
         for _ in 0..self.map.copies() {
             values.extend_from_slice(value);
         }
-        self.map.set(key, &values).map_err(|source| self.failed(source))
+        let mut pauses = MEMORY_PAUSES.into_iter();
+        loop {
+            match (self.map.set(key, &values), pauses.next()) {
+                (Err(error), Some(pause)) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                    std::thread::sleep(pause);
+                }
+                (outcome, _) => return outcome.map_err(|source| self.failed(source)),
+            }
+        }
     }
 
     fn add(&self, key: &[u8], value: &[u8]) -> Result<(), AdmitError> {
@@ -99,7 +124,7 @@ impl Named {
     }
 
     fn failed(&self, source: std::io::Error) -> AdmitError {
-        if source.raw_os_error() == Some(nix::libc::E2BIG) {
+        if source.raw_os_error() == Some(libc::E2BIG) {
             AdmitError::Full { map: self.name, capacity: self.map.max_entries() }
         } else {
             AdmitError::Map { map: self.name, source }

@@ -138,6 +138,34 @@ fn nothing_is_left_of_many_short_tasks() {
     assert!(accounting.delays().expect("reads").is_empty());
 }
 
+/// As fast as they can be made. The kernel gets the memory for cgroups and for entries from the same place, which it refills in its
+/// own time.
+#[test]
+fn a_burst_of_tasks_is_taken_whole() {
+    const THREADS: usize = 8;
+    const TASKS: usize = 2000;
+    let rig = Rig::new("burst");
+    let accounting = rig.open();
+    let grant = ports(PortPolicy::Enforce, false, &[(31000, 31010)]);
+    let taken = std::thread::scope(|scope| {
+        let take = |thread: usize| {
+            let (rig, accounting, grant) = (&rig, &accounting, &grant);
+            let task =
+                move |number: usize| rig.granted(accounting, &format!("task{number}"), grant);
+            let numbers = thread * TASKS / THREADS..(thread + 1) * TASKS / THREADS;
+            scope.spawn(move || Vec::from_iter(numbers.map(task)))
+        };
+        let threads = Vec::from_iter((0..THREADS).map(take));
+        let taken = threads.into_iter().map(|thread| thread.join().expect("takes all"));
+        Vec::from_iter(taken.flatten())
+    });
+    assert_eq!(accounting.snapshot().expect("reads").len(), TASKS);
+    for task in &taken {
+        accounting.remove(task.id).expect("removes").expect("was there");
+    }
+    assert_eq!(accounting.tasks().expect("reads"), []);
+}
+
 #[test]
 fn nothing_is_left_of_tasks_that_were_granted_everything() {
     const TASKS: u64 = 50;
