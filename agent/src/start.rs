@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mezzo_agent_core::{Checkpoint, Config, Core, RecoverError};
 use mezzo_http_server::{
@@ -17,6 +18,7 @@ use mezzo_types::{Attributes, IdSource, ParseAttributesError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task;
+use tokio::time::timeout;
 use tonic::transport::Endpoint;
 
 use crate::agent::{
@@ -36,6 +38,9 @@ use crate::marker::{self, MarkerError};
 use crate::meter::Meter;
 use crate::metrics;
 use crate::view::View;
+
+/// A driver that answers at all does so within some seconds per GPU.
+const GPUS_FOUND: Duration = Duration::from_secs(120);
 
 /// Why an agent could not start or go on. Each names what to do.
 #[derive(Debug, thiserror::Error)]
@@ -184,8 +189,11 @@ impl Ground {
         let id = info.and_then(|info| info.id.as_ref()).map(|id| id.value.as_str());
         marker::check(&runtime_dir, &work_dir, id).map_err(AgentError::Marker)?;
         let inventory = match gpus {
-            Some(found) => Some(found.await.unwrap_or_else(|_| Ok(Inventory::default()))),
             None => None,
+            Some(found) => match timeout(GPUS_FOUND, found).await {
+                Ok(found) => Some(found.unwrap_or_else(|_| Ok(Inventory::default()))),
+                Err(_) => Some(Err(DiscoverError::Stuck(GPUS_FOUND.as_secs()))),
+            },
         };
         let inventory = inventory.transpose().map_err(AgentError::Gpus)?;
         let found = inventory.as_ref().map(Inventory::len);
@@ -272,6 +280,7 @@ impl Contained {
         let now = ground.clock.now();
         let core =
             Core::recover(now, config, checkpoint, &observed, ids).map_err(AgentError::Recover)?;
+        containers.account();
         mezzo_fault_points::hit!("agent.start.recovered");
         tracing::info!(tasks, containers = observed.len(), "took up what was there");
         Ok(Recovered { ground, containers, events, core, seed })

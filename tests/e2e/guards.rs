@@ -211,8 +211,15 @@ async fn a_host_without_ebpf_runs_tasks_and_promises_nothing() {
         cluster.start_agent().expect("starts again");
     }
 
-    // What an earlier agent attached goes when eBPF is not wanted any more.
+    // Without eBPF, what runs is held to what it was held to; what an earlier agent attached goes when nothing runs.
     cluster.wait("accounts", |cluster| (cluster.accounted() == 1).then_some(())).expect("opened");
+    restart(&mut cluster, &["--ebpf=off"]).expect("starts again");
+    assert_eq!(cluster.accounted(), 1);
+    let killed = cluster.mezzo(&["kill", "stays"]).expect("runs");
+    assert!(killed.status.success(), "{killed:?}");
+    probe.ending("stays").await;
+    let gone = |cluster: &Cluster| cluster.container_cgroups().is_empty().then_some(());
+    cluster.wait("its control groups to go", gone).expect("go");
     restart(&mut cluster, &["--ebpf=off"]).expect("starts again");
     assert_eq!(cluster.accounted(), 0);
 }

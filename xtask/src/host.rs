@@ -108,7 +108,11 @@ const MACHINE: &[Need] = &[
     Need {
         package: "qemu-system-common",
         reason: "serves it this machine's files",
-        present: || Path::new("/usr/lib/qemu/virtiofsd").exists(),
+        present: || {
+            ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"]
+                .iter()
+                .any(|path| Path::new(path).exists())
+        },
     },
     Need {
         package: "seabios",

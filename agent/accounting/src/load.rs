@@ -20,6 +20,9 @@ use crate::pins::Pins;
 /// Maps of which each task has one entry.
 const PER_TASK: [&str; 4] = ["TASKS", "COUNTERS", "DELAYS", "PORTS"];
 
+/// Devices that a task may have on an average.
+const DEVICES_EACH: u32 = 16;
+
 /// An object whose maps are there and pinned, and whose programs are still to be checked by the kernel.
 pub(crate) struct Loaded {
     ebpf: Ebpf,
@@ -51,6 +54,7 @@ impl Loaded {
         for map in PER_TASK {
             loader.map_max_entries(map, capacity);
         }
+        loader.map_max_entries("DEVICES", capacity.saturating_mul(DEVICES_EACH));
         let ebpf = loader.load(object.bytes()).map_err(OpenError::Object)?;
         Ok(Loaded { ebpf, types, btf, offsets })
     }

@@ -11,7 +11,7 @@ use crate::error::{AdmitError, OpenError, ReadError};
 use crate::pins::Pins;
 
 /// Entries come out of a small stock that the kernel refills behind our backs, out of other memory that it extends in its own time: a
-/// burst finds it empty for some milliseconds, on a machine with plenty of memory. Half a second in all, then there is none.
+/// burst finds it empty for some milliseconds, on a machine with plenty of memory. Half a second for an entry, then there is none.
 const MEMORY_PAUSES: [Duration; 9] = [
     Duration::from_millis(1),
     Duration::from_millis(2),

@@ -112,7 +112,15 @@ impl Accounts {
             Stage::Absent(reason) => {
                 tracing::warn!("nothing is counted or guarded by eBPF: {reason}");
                 drop(stage);
-                self.discard();
+                // What they were held to holds on for those that run. A start that finds none detaches it.
+                if there.is_empty() {
+                    self.discard();
+                } else {
+                    tracing::warn!(
+                        containers = there.len(),
+                        "what an earlier agent attached goes on for what runs already"
+                    );
+                }
                 return;
             }
             Stage::Opening | Stage::Open(_) => return,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use mezzo_agent_accounting::{Devices, Feature, PortPolicy, Status};
+use mezzo_agent_accounting::{Devices, Feature, Grant, PortPolicy, Status};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources};
 use tokio::sync::{Semaphore, mpsc};
@@ -23,8 +23,8 @@ use super::{
     ContainerEvent, ContainerizerConfig, DeviceGuard, LaunchSpec, LaunchStage, Observed, Places,
     StartError,
 };
-use crate::accounts::Accounts;
-use crate::cgroups::{Cgroups, Facts, Usage};
+use crate::accounts::{Accounts, Holder};
+use crate::cgroups::{Cgroups, ContainerCgroup, Facts, Usage};
 use crate::fetcher::Fetcher;
 use crate::gpus::{Gpus, TooFew};
 use crate::isolators::{Demand, Isolators};
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     pub(super) config: ContainerizerConfig,
     pub(super) cgroups: Cgroups,
     pub(super) accounts: Accounts,
+    /// What recovery found for the accounts, until they are opened.
+    pub(super) accountable: Mutex<Vec<(Holder, ContainerCgroup, Grant)>>,
     /// Known when it was looked for.
     pub(super) device_guard: OnceLock<DeviceGuard>,
     pub(super) isolators: Isolators,
@@ -137,6 +139,7 @@ impl Containerizer {
         );
         let shared = Arc::new(Shared {
             accounts: Accounts::new(config.accounts.clone(), &cgroups),
+            accountable: Mutex::default(),
             device_guard: OnceLock::new(),
             config,
             cgroups,
@@ -203,7 +206,9 @@ impl Containerizer {
         let this = self.clone();
         let looked = task::spawn_blocking(move || {
             let mut found = recover::look(&shared, &records)?;
-            recover::account(&shared, &mut found);
+            recover::witness(&shared, &mut found);
+            *shared.accountable.lock().unwrap_or_else(PoisonError::into_inner) =
+                recover::accountable(&found);
             recover::hold_gpus(&shared, &records, &found);
             for found in &found {
                 shared.sandboxes.take_up(&found.id, &found.places.sandbox);
@@ -214,11 +219,6 @@ impl Containerizer {
         let (found, recorded) = looked.await.unwrap_or(Err(StartError::Stopping))?;
         let observed = found.into_iter().map(|found| this.take_up(found)).collect();
         self.shared.routes.settle();
-        if self.shared.isolators.names().contains(&"devices") {
-            // So that it is told without a launch.
-            let shared = Arc::clone(&self.shared);
-            task::spawn_blocking(move || shared.device_guard().clone());
-        }
         // Nothing waits for it: old sandboxes may be many.
         let sandboxes = self.shared.sandboxes.clone();
         task::spawn_blocking(move || sandboxes.scan(&recorded));
@@ -351,6 +351,19 @@ impl Containerizer {
     #[cfg(test)]
     pub(super) fn has_launcher(&self) -> bool {
         self.shared.link.existing().is_some()
+    }
+
+    /// Has the kernel count and guard, from now on by this agent's rules. To be called after [`recover`](Self::recover), by an agent that
+    /// goes on: one that does not leaves all as it was.
+    pub fn account(&self) {
+        let mut accountable =
+            self.shared.accountable.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.accounts.begin(std::mem::take(&mut accountable));
+        if self.shared.isolators.names().contains(&"devices") {
+            // So that it is told without a launch.
+            let shared = Arc::clone(&self.shared);
+            task::spawn_blocking(move || shared.device_guard().clone());
+        }
     }
 
     /// What the kernel counts and guards.

@@ -147,13 +147,23 @@ fn look_at(
     Ok(Found { id: id.into(), observed, command, cgroup, places, told: listed.is_some(), account })
 }
 
-/// Has the kernel go on counting and guarding, and asks it for endings that nobody else saw. Blocks only in the latter, rare case.
-pub(super) fn account(shared: &Shared, found: &mut [Found]) {
+/// What is there for the accounts.
+pub(super) fn accountable(found: &[Found]) -> Vec<(Holder, ContainerCgroup, Grant)> {
     let there = found.iter().filter_map(|found| {
         let (holder, grant) = found.account.clone()?;
         Some((holder, found.cgroup.clone()?, grant))
     });
-    shared.accounts.begin(there.collect());
+    there.collect()
+}
+
+/// Asks the kernel for endings that nobody else saw, which takes the accounts. Blocks, and is rare.
+pub(super) fn witness(shared: &Shared, found: &mut [Found]) {
+    let unknown =
+        |found: &Found| matches!(found.observed, Observed::Ended { ending: Ending::Unknown, .. });
+    if !found.iter().any(unknown) {
+        return;
+    }
+    shared.accounts.begin(accountable(found));
     for Found { id, observed, .. } in found {
         if let Observed::Ended { ending: ending @ Ending::Unknown, .. } = observed
             && let Some(status) = shared.accounts.ended(id)

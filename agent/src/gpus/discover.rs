@@ -23,6 +23,11 @@ pub enum DiscoverError {
         "--nvml-library names {0}, which is not there; correct it, or leave it out to have the library found"
     )]
     NoLibrary(PathBuf),
+    #[error(
+        "NVML did not answer within {0} s: a GPU or its driver hangs, see the kernel's log (dmesg); to go on without GPUs leave 'gpus' out of \
+         --isolation"
+    )]
+    Stuck(u64),
 }
 
 /// Looks for GPUs. A machine without NVML has none, nor has one whose NVML fails, which is logged. Blocks, with a driver that
@@ -34,6 +39,7 @@ pub fn discover(options: &GpuOptions) -> Result<Inventory, DiscoverError> {
         return Ok(inventory);
     }
     let library = options.nvml_library.as_ref();
+    tracing::debug!("asking NVML for GPUs");
     match nvml::ask(library.map(|path| path.as_os_str()), Path::new("/dev")) {
         Answer::Found(inventory) => {
             tracing::info!(gpus = inventory.len(), "GPUs are those that NVML knows");

@@ -79,7 +79,8 @@ impl Gpus {
             if self.holdings().has_all(container) {
                 return;
             }
-            tracing::debug!(%container, "waiting for a GPU whose last container is being destroyed");
+            let gpus = self.of(container).join(",");
+            tracing::info!(%container, gpus, "waiting for a GPU whose last container is being destroyed");
             changed.await;
         }
     }

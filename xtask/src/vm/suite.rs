@@ -43,6 +43,8 @@ const PARTS: &[Part] = &[
         package: "mezzo-tests",
         target: "e2e",
         names: &[
+            "gpus::",
+            "guards::",
             "survival::",
             "tasks::a_",
             "tasks::exit_codes",
