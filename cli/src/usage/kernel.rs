@@ -227,7 +227,7 @@ impl Kernel {
         );
         add("out-of-memory kills", count(self.oom_kills));
         add("ports refused", count(self.port_denials));
-        add("connections dropped", count(self.listen_drops));
+        add("connections on other ports", count(self.listen_drops));
         add("datagrams on other ports", count(self.udp_unassigned));
         add("devices refused", count(self.device_denials));
         add("refusals not reported", count(self.unreported_denials));
