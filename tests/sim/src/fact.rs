@@ -26,8 +26,8 @@ pub enum Fact<'a> {
     Committed { command: &'a Command, registry: &'a Registry },
     /// A master lets a message for an agent go; `registry` is what is durable by now.
     Ordered { agent: usize, term: u64, message: &'a ToAgent, registry: &'a Registry },
-    /// A master lets an event for a framework go.
-    Told { framework: usize, event: &'a Event, registry: &'a Registry },
+    /// A master lets an event for a framework go; one that was deposed and does not know it still does.
+    Told { framework: usize, deposed: bool, event: &'a Event, registry: &'a Registry },
     /// Messages that wait for the log at a master.
     Waiting { count: usize },
     /// An agent wrote this down.

@@ -241,7 +241,7 @@ impl World {
     fn deliver(&mut self, process: &mut MasterProcess, to: Destination, outgoing: Outgoing) {
         match (to, outgoing) {
             (Destination::Stream(StreamId(conn)), Outgoing::Event(event)) => {
-                self.deliver_event(conn, event);
+                self.deliver_event(process.term, conn, event);
             }
             (
                 Destination::Link(LinkId(conn)) | Destination::Removals(LinkId(conn)),
@@ -265,12 +265,12 @@ impl World {
         }
     }
 
-    fn deliver_event(&mut self, conn: ConnId, event: Box<Event>) {
+    fn deliver_event(&mut self, term: u64, conn: ConnId, event: Box<Event>) {
         let Some(Near::Framework(framework)) = self.network.get(conn).map(|conn| conn.near) else {
             return;
         };
-        let registry = &self.log.registry;
-        self.watch.see(&Fact::Told { framework, event: &event, registry });
+        let (registry, deposed) = (&self.log.registry, term != self.log.term);
+        self.watch.see(&Fact::Told { framework, deposed, event: &event, registry });
         if let Some(at) = self.network.send(self.now_ns, conn, End::Near) {
             self.queue.push(at, Happening::Event { conn, event });
         }

@@ -140,8 +140,10 @@ impl Invariant for PersistBeforePromise {
             Fact::Ordered { agent, message, registry, .. } => {
                 self.ordered(*agent, message, registry)
             }
-            Fact::Told { event, registry, .. } => {
-                for offer in event.offers.iter().flat_map(|offers| &offers.offers) {
+            Fact::Told { event, registry, deposed, .. } => {
+                // What it offers may have left by its successor's word. Nothing comes of it: it cannot append what accepts it.
+                let offers = event.offers.iter().filter(|_| !deposed);
+                for offer in offers.flat_map(|offers| &offers.offers) {
                     let id = AgentId::from(&offer.agent_id);
                     if !registry.agents.contains_key(&id) {
                         return Err(format!("agent {id} is offered; the log does not know it"));
