@@ -24,6 +24,7 @@ pub mod cgroups;
 mod checkpoint;
 mod clock;
 pub mod containerizer;
+mod device_node;
 pub mod fetcher;
 mod flags;
 pub mod gpus;

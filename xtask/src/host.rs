@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::vm;
+
 struct Need {
     package: &'static str,
     reason: &'static str,
@@ -108,11 +110,7 @@ const MACHINE: &[Need] = &[
     Need {
         package: "qemu-system-common",
         reason: "serves it this machine's files",
-        present: || {
-            ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"]
-                .iter()
-                .any(|path| Path::new(path).exists())
-        },
+        present: || vm::file_server().is_some(),
     },
     Need {
         package: "seabios",

@@ -22,6 +22,7 @@ use self::kernel::Kernel;
 use self::machine::Machine;
 use crate::host;
 
+pub use self::machine::file_server;
 pub use self::suite::run as suite;
 
 /// Most that a command of somebody's own may take: a forgotten machine must end.

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use mezzo_agent_accounting::{Device, DeviceKind};
+use mezzo_agent_accounting::{Access, Device, DeviceKind};
 
-use super::node::device_at;
+use crate::device_node::device_at;
 
 /// Who told of a GPU, which decides by what variables its user is told of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Inventory {
         let named = self.gpus.iter().find(|gpu| gpu.id == id);
         named.or_else(|| {
             let path = Path::new(id);
-            let device = path.is_absolute().then(|| device_at(path).ok())??;
+            let device = path.is_absolute().then(|| device_at(path, Access::READ_WRITE).ok())??;
             self.gpus.iter().find(|gpu| gpu.device == device)
         })
     }

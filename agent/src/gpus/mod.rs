@@ -5,20 +5,21 @@
 //!
 //! What a container may do with them is the business of the isolator `gpus`.
 
+mod control;
 mod discover;
 mod handle;
 mod holdings;
 mod inventory;
 mod named;
-mod node;
 mod nvml;
 
 #[cfg(test)]
 mod tests;
 
+pub use crate::device_node::NodeError;
+pub use control::control_devices;
 pub use discover::{DiscoverError, GpuOptions, discover};
 pub use handle::Gpus;
 pub use holdings::TooFew;
 pub use inventory::{Gpu, Inventory, Maker};
 pub use named::NamedError;
-pub use node::{NodeError, control_devices};

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::node::{NodeError, device_at};
+use mezzo_agent_accounting::Access;
+
 use super::{Gpu, Inventory, Maker};
+use crate::device_node::{NodeError, device_at};
 
 /// Why `--gpu-devices` cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,6 @@ pub(super) fn named(paths: &[PathBuf]) -> Result<Inventory, NamedError> {
 fn gpu(path: &Path) -> Result<Gpu, NamedError> {
     let id = path.to_str().filter(|_| path.is_absolute());
     let id = id.ok_or_else(|| NamedError::Relative { path: path.to_owned() })?;
-    let device = device_at(path).map_err(NamedError::Node)?;
+    let device = device_at(path, Access::READ_WRITE).map_err(NamedError::Node)?;
     Ok(Gpu { id: id.to_owned(), path: path.to_owned(), device, maker: Maker::Unknown })
 }

@@ -4,11 +4,12 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use mezzo_agent_accounting::Access;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 
-use super::node::device_at;
 use super::{Gpu, Inventory, Maker};
+use crate::device_node::device_at;
 
 /// As the driver's packages install it; the loader finds it.
 const LIBRARY: &str = "libnvidia-ml.so.1";
@@ -65,7 +66,7 @@ fn gpu(library: &Nvml, index: u32, nodes: &Path) -> Result<Option<Gpu>, NvmlErro
     let device = library.device_by_index(index)?;
     let (id, minor) = (device.uuid()?, device.minor_number()?);
     let path = nodes.join(format!("nvidia{minor}"));
-    match device_at(&path) {
+    match device_at(&path, Access::READ_WRITE) {
         Ok(device) => Ok(Some(Gpu { id, path, device, maker: Maker::Nvidia })),
         Err(error) => {
             let error = crate::containerizer::chain(&error);

@@ -1,11 +1,12 @@
 //! `--allowed-devices`: devices for every container.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use mezzo_agent_accounting::{Access, Device, DeviceKind};
+use mezzo_agent_accounting::{Access, Device};
 use serde_json::Value;
+
+use crate::device_node::{NodeError, device_at};
 
 /// Why `--allowed-devices` cannot be understood.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub enum AllowedDevicesError {
     },
     #[error("--allowed-devices: {path} is not a device")]
     NoDevice { path: PathBuf },
+    #[error("--allowed-devices names a device that cannot be allowed")]
+    Node(#[source] NodeError),
 }
 
 /// Reads `PATH[:ACCESS],…`, or JSON as Mesos has it. A device is known by its numbers from here on.
@@ -69,21 +72,12 @@ fn json(text: &str) -> Result<Vec<Device>, AllowedDevicesError> {
     list.iter().map(one).collect()
 }
 
-/// The device behind a node.
-///
-/// # Errors
-/// When there is no node, or it is something else.
-pub fn device(path: &Path, access: Access) -> Result<Device, AllowedDevicesError> {
-    let missing = |source| AllowedDevicesError::Missing { path: path.to_owned(), source };
-    let data = std::fs::metadata(path).map_err(missing)?;
-    let kind = match data.file_type() {
-        kind if kind.is_char_device() => DeviceKind::Character,
-        kind if kind.is_block_device() => DeviceKind::Block,
-        _ => return Err(AllowedDevicesError::NoDevice { path: path.to_owned() }),
-    };
-    let number = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-    let (major, minor) = (nix::sys::stat::major(data.rdev()), nix::sys::stat::minor(data.rdev()));
-    Ok(Device { kind, major: number(major), minor: Some(number(minor)), access })
+fn device(path: &Path, access: Access) -> Result<Device, AllowedDevicesError> {
+    device_at(path, access).map_err(|error| match error {
+        NodeError::Look { path, source } => AllowedDevicesError::Missing { path, source },
+        NodeError::NoDevice { path } => AllowedDevicesError::NoDevice { path },
+        error @ NodeError::Numbers { .. } => AllowedDevicesError::Node(error),
+    })
 }
 
 #[cfg(test)]

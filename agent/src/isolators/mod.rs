@@ -29,7 +29,7 @@ use mezzo_proto::v1;
 
 use crate::cgroups::{CgroupError, ContainerCgroup, Controller, Usage};
 
-pub use allowed::{AllowedDevicesError, allowed_devices, device};
+pub use allowed::{AllowedDevicesError, allowed_devices};
 pub use cpu::CpuIsolator;
 pub use demand::{Demand, DemandError, Limit};
 pub use devices::DevicesIsolator;

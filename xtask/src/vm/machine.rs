@@ -239,10 +239,15 @@ fn disk(path: &Path) -> Result<()> {
     cargo::read(format).map(drop)
 }
 
+/// The program that serves files, if this machine has it.
+pub fn file_server() -> Option<&'static str> {
+    FILE_SERVERS.into_iter().find(|path| Path::new(path).exists())
+}
+
 /// Serves `/` on a socket.
 fn serve_files(work: &Path) -> Result<Running> {
-    let program = FILE_SERVERS.iter().find(|path| Path::new(path).exists());
-    let program = program.context("there is no virtiofsd; install Debian's qemu-system-common")?;
+    let program =
+        file_server().context("there is no virtiofsd; install Debian's qemu-system-common")?;
     let (socket, log) = (work.join("files.socket"), work.join("files.log"));
     let output = File::create(&log).with_context(|| format!("cannot make {log:?}"))?;
     let mut server = Command::new(program);

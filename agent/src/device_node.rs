@@ -1,4 +1,4 @@
-//! Nodes of devices.
+//! Nodes of devices, which stand for numbers.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -6,10 +6,6 @@ use std::path::{Path, PathBuf};
 
 use mezzo_agent_accounting::{Access, Device, DeviceKind};
 use nix::sys::stat::{major, minor};
-
-/// What whoever uses an NVIDIA GPU opens besides it (NVIDIA's documentation of the driver, "Device files").
-const CONTROL_NODES: [&str; 4] =
-    ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia-modeset"];
 
 /// Why a path is no device.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +22,8 @@ pub enum NodeError {
     Numbers { path: PathBuf },
 }
 
-/// The device behind a node, to be read and written.
-pub(super) fn device_at(path: &Path) -> Result<Device, NodeError> {
+/// The device behind a node, for this access.
+pub(crate) fn device_at(path: &Path, access: Access) -> Result<Device, NodeError> {
     let facts = std::fs::metadata(path)
         .map_err(|source| NodeError::Look { path: path.to_owned(), source })?;
     let kind = facts.file_type();
@@ -42,11 +38,5 @@ pub(super) fn device_at(path: &Path) -> Result<Device, NodeError> {
         u32::try_from(number).map_err(|_| NodeError::Numbers { path: path.to_owned() })
     };
     let (major, minor) = (number(major(facts.rdev()))?, number(minor(facts.rdev()))?);
-    Ok(Device { kind, major, minor: Some(minor), access: Access::READ_WRITE })
-}
-
-/// The devices beside the GPU itself that the user of an NVIDIA GPU needs, of those whose nodes are there now: the driver makes
-/// some of them when they are first asked for, so they are looked for at each launch.
-pub fn control_devices() -> Vec<Device> {
-    CONTROL_NODES.iter().filter_map(|path| device_at(Path::new(path)).ok()).collect()
+    Ok(Device { kind, major, minor: Some(minor), access })
 }
