@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 
-use mezzo_master_core::Registry;
+use mezzo_master_core::{Registry, is_default_weight, is_no_quota};
 use mezzo_proto::storage::v1::command::Command as Kind;
 use mezzo_proto::storage::v1::{
-    AgentRecord, CommandBatch, Counters, FrameworkRecord, Placement, framework_record,
+    AgentRecord, CommandBatch, FrameworkRecord, OperationPlacement, Placement, framework_record,
 };
+use mezzo_proto::v1::WeightInfo;
+use mezzo_proto::v1::quota::QuotaConfig;
 use mezzo_store::{Batch, Layout, OpenError, ReadError, Store, WriteError};
 use mezzo_types::{AgentId, FrameworkId, TaskId};
 use prost::Message;
@@ -21,6 +23,12 @@ pub(crate) const FRAMEWORKS: &str = "frameworks";
 /// Key: framework id, a zero byte, task id. Value: `Placement`. Ids have no control characters, so
 /// that a framework's placements are exactly the keys that start with its id and the zero byte.
 pub(crate) const PLACEMENTS: &str = "placements";
+/// Key: the 16 bytes of the operation's uuid. Value: `OperationPlacement`.
+pub(crate) const OPERATIONS: &str = "operations";
+/// Key: role. Value: `WeightInfo`.
+pub(crate) const WEIGHTS: &str = "weights";
+/// Key: role. Value: `QuotaConfig`.
+pub(crate) const QUOTAS: &str = "quotas";
 /// The keys below.
 pub(crate) const META: &str = "registry";
 
@@ -28,6 +36,8 @@ pub(crate) const META: &str = "registry";
 pub(crate) const COUNTERS_KEY: &[u8] = b"counters";
 /// Value: index of the last applied entry of the log, 8 bytes big-endian.
 pub(crate) const APPLIED_KEY: &[u8] = b"applied";
+/// Value: `PutMaintenance`.
+pub(crate) const MAINTENANCE_KEY: &[u8] = b"maintenance";
 
 /// Raised when an older master could not read the records.
 const FORMAT: u32 = 1;
@@ -61,7 +71,7 @@ pub(crate) fn store_path(work_dir: &Path) -> PathBuf {
 }
 
 pub(crate) fn layout() -> Layout {
-    let families = [AGENTS, FRAMEWORKS, PLACEMENTS, META];
+    let families = [AGENTS, FRAMEWORKS, PLACEMENTS, OPERATIONS, WEIGHTS, QUOTAS, META];
     Layout::new("master", FORMAT, families.into_iter().chain(mezzo_replicated_log::FAMILIES))
 }
 
@@ -102,11 +112,17 @@ impl RegistryStore {
             );
             registry.placements.insert(key, record);
         }
-        if let Some(value) = self.store.get(META, COUNTERS_KEY).map_err(RegistryError::Read)? {
-            registry.counters = Counters::decode(value.as_slice()).map_err(|source| {
-                RegistryError::Damaged { what: "the counters".to_owned(), source }
-            })?;
+        for (_, record) in self.records::<OperationPlacement>(OPERATIONS)? {
+            registry.operations.insert(record.operation_uuid.clone(), record);
         }
+        for (role, record) in self.records::<WeightInfo>(WEIGHTS)? {
+            registry.weights.insert(role, record.weight);
+        }
+        for (role, record) in self.records::<QuotaConfig>(QUOTAS)? {
+            registry.quotas.insert(role, record);
+        }
+        registry.maintenance = self.single(MAINTENANCE_KEY, "the maintenance schedule")?;
+        registry.counters = self.single(COUNTERS_KEY, "the counters")?;
         let applied = match self.store.get(META, APPLIED_KEY).map_err(RegistryError::Read)? {
             Some(value) => u64::from_be_bytes(
                 value
@@ -134,6 +150,15 @@ impl RegistryStore {
             records.push((key, record));
         }
         Ok(records)
+    }
+
+    /// A record of which there is one; the default if it was never written.
+    fn single<M: Message + Default>(&self, key: &[u8], what: &str) -> Result<M, RegistryError> {
+        let Some(value) = self.store.get(META, key).map_err(RegistryError::Read)? else {
+            return Ok(M::default());
+        };
+        M::decode(value.as_slice())
+            .map_err(|source| RegistryError::Damaged { what: what.to_owned(), source })
     }
 
     /// Writes what a committed entry changes, together with its index. The same rules as
@@ -181,6 +206,37 @@ fn add(batch: &mut Batch, kind: &Kind) {
                 batch.add_delete(PLACEMENTS, placement_key(&task.framework_id, &task.task_id));
             }
         }
+        Kind::PutOperations(put) => {
+            for operation in &put.operations {
+                let key = operation.operation_uuid.clone();
+                batch.add_put(OPERATIONS, key, operation.encode_to_vec());
+            }
+        }
+        Kind::ForgetOperations(forget) => {
+            for uuid in &forget.operation_uuids {
+                batch.add_delete(OPERATIONS, uuid.clone());
+            }
+        }
+        Kind::PutWeights(put) => {
+            for weight in &put.weights {
+                let role = weight.role.clone().unwrap_or_default();
+                if is_default_weight(weight) {
+                    batch.add_delete(WEIGHTS, role);
+                } else {
+                    batch.add_put(WEIGHTS, role, weight.encode_to_vec());
+                }
+            }
+        }
+        Kind::PutQuotas(put) => {
+            for quota in &put.quotas {
+                if is_no_quota(quota) {
+                    batch.add_delete(QUOTAS, quota.role.as_str());
+                } else {
+                    batch.add_put(QUOTAS, quota.role.as_str(), quota.encode_to_vec());
+                }
+            }
+        }
+        Kind::PutMaintenance(put) => batch.add_put(META, MAINTENANCE_KEY, put.encode_to_vec()),
         Kind::PutCounters(put) => {
             if let Some(counters) = &put.counters {
                 batch.add_put(META, COUNTERS_KEY, counters.encode_to_vec());
@@ -196,7 +252,8 @@ pub(crate) fn placement_key(framework: &str, task: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use mezzo_proto::storage::v1::{
-        Command, ForgetTasks, PlaceTasks, PutAgent, PutCounters, PutFramework, TaskKey,
+        Command, Counters, ForgetOperations, ForgetTasks, PlaceTasks, PutAgent, PutCounters,
+        PutFramework, PutMaintenance, PutOperations, PutQuotas, PutWeights, TaskKey,
     };
     use mezzo_proto::v1;
 
@@ -231,6 +288,31 @@ mod tests {
         })
     }
 
+    fn operation(uuid: u8) -> OperationPlacement {
+        OperationPlacement {
+            operation_uuid: vec![uuid; 16].into(),
+            agent_id: "a".to_owned(),
+            ..OperationPlacement::default()
+        }
+    }
+
+    fn weights(weights: &[(&str, f64)]) -> Kind {
+        let info = |&(role, weight): &(&str, f64)| WeightInfo { role: Some(role.into()), weight };
+        Kind::PutWeights(PutWeights { weights: weights.iter().map(info).collect() })
+    }
+
+    fn quotas(quotas: &[(&str, Option<f64>)]) -> Kind {
+        let config = |&(role, cpus): &(&str, Option<f64>)| QuotaConfig {
+            role: role.to_owned(),
+            limits: cpus
+                .map(|value| ("cpus".to_owned(), v1::value::Scalar { value }))
+                .into_iter()
+                .collect(),
+            ..QuotaConfig::default()
+        };
+        Kind::PutQuotas(PutQuotas { quotas: quotas.iter().map(config).collect() })
+    }
+
     /// The store and the core's registry must make the same of every entry, also after a reopening,
     /// and also when an entry is applied twice.
     #[test]
@@ -260,6 +342,24 @@ mod tests {
                 tasks: vec![TaskKey { framework_id: "f2".into(), task_id: "1".into() }],
             })]),
             entry(vec![place("f2", "9"), framework("f", Completed)]),
+            entry(vec![Kind::PutOperations(PutOperations {
+                operations: vec![operation(0), operation(1)],
+            })]),
+            entry(vec![Kind::ForgetOperations(ForgetOperations {
+                operation_uuids: vec![operation(0).operation_uuid],
+            })]),
+            entry(vec![weights(&[("eng", 2.0), ("ops", 0.5)]), weights(&[("eng", 1.0)])]),
+            entry(vec![
+                quotas(&[("eng", Some(4.0)), ("ops", Some(1.0))]),
+                quotas(&[("ops", None)]),
+            ]),
+            entry(vec![Kind::PutMaintenance(PutMaintenance {
+                machines: vec![v1::MachineInfo {
+                    id: v1::MachineId { hostname: Some("h".to_owned()), ip: None },
+                    ..v1::MachineInfo::default()
+                }],
+                ..PutMaintenance::default()
+            })]),
         ];
         let mut expected = Registry::default();
         {
@@ -274,5 +374,7 @@ mod tests {
         let store = RegistryStore::open(dir.path()).expect("opens again");
         assert_eq!(store.load().expect("reads"), (expected.clone(), entries.len() as u64));
         assert_eq!(expected.placements.len(), 1, "f took its placements along");
+        let left = (expected.operations.len(), expected.weights.len(), expected.quotas.len());
+        assert_eq!(left, (1, 1, 1), "{expected:?}");
     }
 }

@@ -61,9 +61,11 @@ impl View {
                 state: stands,
                 since_unix_ns,
                 registered_unix_ns,
+                total,
+                deactivated,
+                drain,
             } => {
                 let Some(id) = info.id.as_ref().map(AgentId::from) else { return };
-                let total_resources = info.resources.clone();
                 let pid = format!("slave(1)@{}:{}", info.hostname, info.port.unwrap_or(5051));
                 let since = v1::TimeInfo { nanoseconds: since_unix_ns };
                 let away = stands == AgentState::Disconnected;
@@ -74,7 +76,12 @@ impl View {
                     version,
                     pid: Some(pid),
                     registered_time: Some(v1::TimeInfo { nanoseconds: registered_unix_ns }),
-                    total_resources,
+                    total_resources: total,
+                    deactivated: Some(deactivated),
+                    estimated_drain_start_time: drain
+                        .as_ref()
+                        .map(|(_, since)| v1::TimeInfo { nanoseconds: *since }),
+                    drain_info: drain.map(|(info, _)| info),
                     ..get_agents::Agent::default()
                 };
                 state.agents.insert(id, AgentEntry { agent, state: stands, since });
@@ -97,6 +104,15 @@ impl View {
             ViewChange::OfferRemoved(id) => {
                 state.offers.remove(&id.value);
             }
+            ViewChange::InverseOffer(_)
+            | ViewChange::InverseOfferRemoved(_)
+            | ViewChange::Executor { .. }
+            | ViewChange::ExecutorRemoved { .. }
+            | ViewChange::Operation(_)
+            | ViewChange::OperationRemoved(_)
+            | ViewChange::Weights(_)
+            | ViewChange::Quotas(_)
+            | ViewChange::Maintenance { .. } => {}
         }
     }
 

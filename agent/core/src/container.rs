@@ -116,8 +116,8 @@ impl Core {
             return;
         }
         let status = match task.kill.map(|kill| kill.cause) {
-            Some(Cause::Ordered) => self.killed_during_launch(now, key),
-            Some(Cause::CompletionTime) | None => {
+            Some(Cause::Ordered | Cause::Draining) => self.killed_during_launch(now, key),
+            Some(Cause::CompletionTime | Cause::Unhealthy) | None => {
                 let reason = Reason::ContainerLaunchFailed;
                 self.agent_status(now, key, TaskState::TaskFailed, reason, message)
             }

@@ -75,10 +75,14 @@ impl Core {
                 message: Some("Killed because it ran longer than max_completion_time".to_owned()),
                 ..self.status(now, key, TaskState::TaskFailed, Source::Executor)
             },
-            (None, Some(Cause::Ordered), _) => v1::TaskStatus {
-                message: Some(sentence),
-                ..self.status(now, key, TaskState::TaskKilled, Source::Executor)
-            },
+            (None, Some(cause @ (Cause::Ordered | Cause::Unhealthy | Cause::Draining)), _) => {
+                v1::TaskStatus {
+                    reason: (cause == Cause::Draining).then_some(Reason::AgentDraining as i32),
+                    healthy: (cause == Cause::Unhealthy).then_some(false),
+                    message: Some(sentence),
+                    ..self.status(now, key, TaskState::TaskKilled, Source::Executor)
+                }
+            }
             (None, None, Some(exit)) => {
                 let state = match exit {
                     Exit::Code(0) => TaskState::TaskFinished,

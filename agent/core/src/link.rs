@@ -122,6 +122,7 @@ impl Core {
             // A forsaken task's framework is gone at the master as well.
             tasks: self.tasks.iter().filter(|(_, task)| !task.forsaken).map(task).collect(),
             frameworks: self.frameworks.values().map(|owner| (*owner.info).clone()).collect(),
+            ..Register::default()
         }
     }
 
@@ -145,6 +146,18 @@ impl Core {
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
+            (
+                Some(
+                    Message::RunTaskGroup(_)
+                    | Message::ShutdownExecutor(_)
+                    | Message::ExecutorMessage(_)
+                    | Message::ApplyOperation(_)
+                    | Message::AcknowledgeOperation(_)
+                    | Message::Drain(_)
+                    | Message::UpdateFramework(_),
+                ),
+                true,
+            ) => {}
             // A newer master's message: what an agent must understand, a master does not send to an older one.
             (None, true) => {}
             (_, false) => {

@@ -38,6 +38,8 @@ impl Core {
             record.set_kill_cause(match kill.cause {
                 Cause::Ordered => task_record::KillCause::Ordered,
                 Cause::CompletionTime => task_record::KillCause::CompletionTime,
+                Cause::Unhealthy => task_record::KillCause::Unhealthy,
+                Cause::Draining => task_record::KillCause::Draining,
             });
         }
         Some(Change::PutTask(key.0.clone(), key.1.clone(), Box::new(record)))

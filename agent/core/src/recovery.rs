@@ -395,6 +395,8 @@ fn recovered_kill(now: Now, record: &TaskRecord, started: bool) -> Kill {
         cause: match record.kill_cause() {
             task_record::KillCause::Ordered => Cause::Ordered,
             task_record::KillCause::CompletionTime => Cause::CompletionTime,
+            task_record::KillCause::Unhealthy => Cause::Unhealthy,
+            task_record::KillCause::Draining => Cause::Draining,
         },
     }
 }

@@ -55,6 +55,10 @@ pub(crate) enum Cause {
     Ordered,
     /// The task's `max_completion_time` is over.
     CompletionTime,
+    /// The task's health check failed too often.
+    Unhealthy,
+    /// The agent is drained.
+    Draining,
 }
 
 #[derive(Debug)]

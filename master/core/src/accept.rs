@@ -285,6 +285,7 @@ impl Master {
             position: Some(LaunchPosition { term: launch.term, sequence: launch.sequence }),
             framework_info: Some(framework_info),
             task_info,
+            launch_executor: false,
         };
         let name = task.name.clone();
         let task = Task {

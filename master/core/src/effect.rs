@@ -1,10 +1,12 @@
 //! What the master wants done.
 
+use std::collections::BTreeMap;
+
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::storage::v1::Command;
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Event;
-use mezzo_types::{AgentId, FrameworkId, Position, TaskId};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, Position, TaskId};
 
 use crate::input::{LinkId, RequestId, StreamId};
 
@@ -108,6 +110,12 @@ pub enum ViewChange {
         /// When `state` was entered.
         since_unix_ns: i64,
         registered_unix_ns: i64,
+        /// What it has, with the reservations and volumes that operations made of it.
+        total: Vec<v1::Resource>,
+        /// By an operator's order it is offered to nobody.
+        deactivated: bool,
+        /// While it is being drained, or has been, and since when.
+        drain: Option<(v1::DrainInfo, i64)>,
     },
     /// An agent left, or was unreachable or gone for so long that the registry forgot it.
     AgentRemoved(AgentId),
@@ -119,4 +127,22 @@ pub enum ViewChange {
     Offer(v1::Offer),
     /// An offer is gone.
     OfferRemoved(v1::OfferId),
+    /// An inverse offer is out: somebody is asked to leave an agent.
+    InverseOffer(v1::InverseOffer),
+    /// An inverse offer is gone.
+    InverseOfferRemoved(v1::OfferId),
+    /// An executor came to an agent.
+    Executor { framework: FrameworkId, agent: AgentId, info: v1::ExecutorInfo },
+    /// An executor ended, or its agent was removed.
+    ExecutorRemoved { framework: FrameworkId, agent: AgentId, executor: ExecutorId },
+    /// An operation on an agent's resources came or changed state. Its `uuid` is its key.
+    Operation(v1::Operation),
+    /// Its ending is known and, where somebody wants to hear of it, acknowledged.
+    OperationRemoved(v1::Uuid),
+    /// All weights that are not 1, by role.
+    Weights(BTreeMap<String, f64>),
+    /// All quotas, by role.
+    Quotas(BTreeMap<String, v1::quota::QuotaConfig>),
+    /// The whole of what is planned, and who answered what.
+    Maintenance { schedule: v1::maintenance::Schedule, status: v1::maintenance::ClusterStatus },
 }

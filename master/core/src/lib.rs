@@ -48,5 +48,5 @@ pub use effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 pub use input::{Input, LinkId, RequestId, StreamId};
 pub use invariants::Violation;
 pub use master::Master;
-pub use registry::Registry;
+pub use registry::{Registry, is_default_weight, is_no_quota};
 pub use statistics::Statistics;

@@ -37,9 +37,24 @@ impl Master {
             (Some(FromAgent::Unregister(_)), Some(agent)) => self.unregister(now, &agent),
             // A newer agent's message we do not know: harmless, it must not need an answer.
             (None, Some(_)) => {}
+            (
+                Some(
+                    FromAgent::OperationUpdate(_)
+                    | FromAgent::ExecutorMessage(_)
+                    | FromAgent::ExecutorExited(_),
+                ),
+                Some(_),
+            ) => {}
             (Some(FromAgent::Register(_)), Some(_))
             | (
-                Some(FromAgent::StatusUpdate(_) | FromAgent::Pong(_) | FromAgent::Unregister(_))
+                Some(
+                    FromAgent::StatusUpdate(_)
+                    | FromAgent::Pong(_)
+                    | FromAgent::Unregister(_)
+                    | FromAgent::OperationUpdate(_)
+                    | FromAgent::ExecutorMessage(_)
+                    | FromAgent::ExecutorExited(_),
+                )
                 | None,
                 None,
             ) => self.refuse_link(link, "the first message on a link must be Register", false),
@@ -146,6 +161,7 @@ impl Master {
             state: state as i32,
             since_unix_ns: now.unix_ns,
             boot_id: agent.boot_id.clone(),
+            ..AgentRecord::default()
         };
         self.persist(CommandKind::PutAgent(PutAgent { agent: Some(record) }))
     }

@@ -280,6 +280,9 @@ impl Master {
             state,
             since_unix_ns,
             registered_unix_ns: agent.registered_unix_ns,
+            total: agent.total.to_proto(),
+            deactivated: false,
+            drain: None,
         };
         self.view(change);
     }

@@ -5,16 +5,29 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use mezzo_proto::storage::v1::command::Command as Kind;
-use mezzo_proto::storage::v1::{AgentRecord, Command, Counters, FrameworkRecord, Placement};
+use mezzo_proto::storage::v1::{
+    AgentRecord, Command, Counters, FrameworkRecord, OperationPlacement, Placement, PutMaintenance,
+};
+use mezzo_proto::v1::WeightInfo;
+use mezzo_proto::v1::quota::QuotaConfig;
 use mezzo_types::{AgentId, FrameworkId, TaskId};
 
-/// Admitted agents, frameworks, the placement ledger and the id counters.
+/// Admitted agents, frameworks, the placement ledger, operations in flight, what operators decided
+/// about roles and machines, and the id counters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Registry {
     pub agents: BTreeMap<AgentId, AgentRecord>,
     pub frameworks: BTreeMap<FrameworkId, FrameworkRecord>,
     pub placements: BTreeMap<(FrameworkId, TaskId), Placement>,
+    /// Operations in flight, by the uuid between master and agent.
+    pub operations: BTreeMap<Bytes, OperationPlacement>,
+    /// By role; roles of weight 1 are not here.
+    pub weights: BTreeMap<String, f64>,
+    /// By role.
+    pub quotas: BTreeMap<String, QuotaConfig>,
+    pub maintenance: PutMaintenance,
     pub counters: Counters,
 }
 
@@ -62,6 +75,36 @@ impl Registry {
                     ));
                 }
             }
+            Kind::PutOperations(put) => {
+                for operation in &put.operations {
+                    self.operations.insert(operation.operation_uuid.clone(), operation.clone());
+                }
+            }
+            Kind::ForgetOperations(forget) => {
+                for uuid in &forget.operation_uuids {
+                    self.operations.remove(uuid);
+                }
+            }
+            Kind::PutWeights(put) => {
+                for weight in &put.weights {
+                    let role = weight.role.clone().unwrap_or_default();
+                    if is_default_weight(weight) {
+                        self.weights.remove(&role);
+                    } else {
+                        self.weights.insert(role, weight.weight);
+                    }
+                }
+            }
+            Kind::PutQuotas(put) => {
+                for quota in &put.quotas {
+                    if is_no_quota(quota) {
+                        self.quotas.remove(&quota.role);
+                    } else {
+                        self.quotas.insert(quota.role.clone(), quota.clone());
+                    }
+                }
+            }
+            Kind::PutMaintenance(put) => self.maintenance = put.clone(),
             Kind::PutCounters(put) => {
                 if let Some(counters) = &put.counters {
                     self.counters = counters.clone();
@@ -69,4 +112,14 @@ impl Registry {
             }
         }
     }
+}
+
+/// A weight that need not be remembered: it is what every role has.
+pub fn is_default_weight(weight: &WeightInfo) -> bool {
+    weight.weight == 1.0
+}
+
+/// A quota that need not be remembered: it grants and limits nothing.
+pub fn is_no_quota(quota: &QuotaConfig) -> bool {
+    quota.guarantees.is_empty() && quota.limits.is_empty()
 }

@@ -3,7 +3,7 @@
 use mezzo_master_core::Answer;
 use mezzo_proto::v1::master::operator_server::Operator;
 use mezzo_proto::v1::master::{
-    Call, KillTaskRequest, KillTaskResponse, Response as OperatorResponse,
+    Call, Event, KillTaskRequest, KillTaskResponse, Response as OperatorResponse, SubscribeRequest,
 };
 use mezzo_types::{FrameworkId, TaskId};
 use tonic::{Request, Response, Status};
@@ -30,6 +30,15 @@ impl Operator for Api {
             .await
             .map_err(|error| status(error.code, error.message))?;
         Ok(Response::new(response.unwrap_or_default()))
+    }
+
+    type SubscribeStream = futures::stream::Empty<Result<Event, Status>>;
+
+    async fn subscribe(
+        &self,
+        _: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        Err(Status::unimplemented("SUBSCRIBE is not answered by this version of Mezzo"))
     }
 
     async fn kill_task(

@@ -53,6 +53,15 @@ pub(crate) fn to_master(message: &ToMaster) -> String {
         }
         ToMaster::Pong(_) => "Pong".to_owned(),
         ToMaster::Unregister(_) => "Unregister".to_owned(),
+        ToMaster::OperationUpdate(update) => {
+            let state = update.status.as_ref().map(|status| status.state().as_str_name());
+            let uuid = short(&update.operation_uuid);
+            format!("OperationUpdate {uuid} {}", state.unwrap_or_default())
+        }
+        ToMaster::ExecutorMessage(message) => format!("ExecutorMessage {}", message.executor_id),
+        ToMaster::ExecutorExited(exited) => {
+            format!("ExecutorExited {} {}", exited.executor_id, exited.wait_status)
+        }
     }
 }
 
@@ -79,6 +88,27 @@ pub(crate) fn to_agent(message: &ToAgent) -> String {
             format!("ShutdownFramework {}", shutdown.framework_id)
         }
         ToAgent::Ping(_) => "Ping".to_owned(),
+        ToAgent::RunTaskGroup(run) => {
+            let position = run.position.unwrap_or_default();
+            let tasks = run.task_infos.len();
+            format!("RunTaskGroup of {tasks} at {}.{}", position.term, position.sequence)
+        }
+        ToAgent::ShutdownExecutor(shutdown) => format!("ShutdownExecutor {}", shutdown.executor_id),
+        ToAgent::ExecutorMessage(message) => format!("ExecutorMessage {}", message.executor_id),
+        ToAgent::ApplyOperation(apply) => {
+            let position = apply.position.unwrap_or_default();
+            let uuid = short(&apply.operation_uuid);
+            format!("ApplyOperation {uuid} at {}.{}", position.term, position.sequence)
+        }
+        ToAgent::AcknowledgeOperation(acknowledge) => {
+            let uuid = short(&acknowledge.operation_uuid);
+            format!("AcknowledgeOperation {uuid} #{}", short(&acknowledge.status_uuid))
+        }
+        ToAgent::Drain(drain) => format!("Drain ended={}", drain.ended),
+        ToAgent::UpdateFramework(update) => {
+            let id = update.framework_info.as_ref().and_then(|info| info.id.as_ref());
+            format!("UpdateFramework {}", id.map_or("", |id| &id.value))
+        }
     }
 }
 
@@ -179,6 +209,13 @@ pub(crate) fn command(command: &Command) -> String {
             text
         }
         Some(Kind::PutCounters(_)) => "PutCounters".to_owned(),
+        Some(Kind::PutOperations(put)) => format!("PutOperations {}", put.operations.len()),
+        Some(Kind::ForgetOperations(forget)) => {
+            format!("ForgetOperations {}", forget.operation_uuids.len())
+        }
+        Some(Kind::PutWeights(put)) => format!("PutWeights {}", put.weights.len()),
+        Some(Kind::PutQuotas(put)) => format!("PutQuotas {}", put.quotas.len()),
+        Some(Kind::PutMaintenance(put)) => format!("PutMaintenance {}", put.machines.len()),
         None => "nothing".to_owned(),
     }
 }

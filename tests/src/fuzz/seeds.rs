@@ -235,6 +235,7 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
         position: Some(LaunchPosition { term: 7, sequence }),
         framework_info: Some(framework_info(Some("f"))),
         task_info: task("t").encode_to_vec().into(),
+        launch_executor: false,
     };
     let (framework_id, task_id) = ("f".to_owned(), "t".to_owned());
     let kill = KillTask {

@@ -63,6 +63,7 @@ fn a_launch_is_taken_once() {
             position: Some(LaunchPosition { term: TERM, sequence }),
             framework_info: Some(framework(&[])),
             task_info: task("t").encode_to_vec().into(),
+            launch_executor: false,
         })
     };
     world.master(again(1));

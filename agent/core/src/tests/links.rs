@@ -66,6 +66,7 @@ fn older_terms_are_refused() {
             position: Some(LaunchPosition { term: TERM, sequence: 1 }),
             framework_info: Some(framework(&[])),
             task_info: task("t").encode_to_vec().into(),
+            launch_executor: false,
         }),
     );
     assert_eq!(

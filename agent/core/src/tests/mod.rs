@@ -166,6 +166,7 @@ impl World {
             position: Some(LaunchPosition { term: TERM, sequence: self.sequence }),
             framework_info: Some(owner),
             task_info: info.encode_to_vec().into(),
+            launch_executor: false,
         }));
     }
 
@@ -337,6 +338,16 @@ fn sent_line(message: &AgentToMaster) -> String {
         }
         Some(agent_to_master::Message::Pong(_)) => "pong".to_owned(),
         Some(agent_to_master::Message::Unregister(_)) => "unregister".to_owned(),
+        Some(agent_to_master::Message::OperationUpdate(update)) => {
+            let state = update.status.as_ref().map(|status| status.state().as_str_name());
+            state.unwrap_or("operation without status").to_owned()
+        }
+        Some(agent_to_master::Message::ExecutorMessage(message)) => {
+            format!("message of executor {}", message.executor_id)
+        }
+        Some(agent_to_master::Message::ExecutorExited(exited)) => {
+            format!("executor {} exited with {}", exited.executor_id, exited.wait_status)
+        }
         None => "nothing".to_owned(),
     }
 }

@@ -120,6 +120,7 @@ impl Story {
                     }),
                     framework_info: Some(framework(&[])),
                     task_info: prost::Message::encode_to_vec(&info).into(),
+                    launch_executor: false,
                 };
                 let message = mezzo_proto::internal::v1::master_to_agent::Message::RunTask(run);
                 self.world.master_on(self.link, message);

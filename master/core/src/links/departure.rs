@@ -53,6 +53,7 @@ impl Master {
             state: agent_record::State::Gone as i32,
             since_unix_ns: now.unix_ns,
             boot_id: String::new(),
+            ..AgentRecord::default()
         };
         let position = self.persist(CommandKind::PutAgent(PutAgent { agent: Some(record) }));
         let message = format!("An operator marked agent '{id}' as gone");
@@ -80,6 +81,9 @@ impl Master {
             state: AgentState::Gone,
             since_unix_ns,
             registered_unix_ns: since_unix_ns,
+            total: Vec::new(),
+            deactivated: false,
+            drain: None,
         });
     }
 
