@@ -332,6 +332,7 @@ impl Recovered {
             files,
             store: store.clone(),
             flags: flags.told(),
+            start_time: clock.now().unix_secs_f64(),
             limits,
             budget: budget.clone(),
         };

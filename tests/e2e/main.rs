@@ -11,6 +11,7 @@ mod http;
 mod ill_disks;
 mod partition;
 mod pymesos;
+mod reads;
 mod sandbox;
 mod slow_disks;
 mod survival;

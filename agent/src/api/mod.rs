@@ -5,9 +5,9 @@ mod encoding;
 mod files;
 mod operator;
 mod operator_grpc;
-mod query;
 mod routes;
 mod source;
+mod state;
 mod statistics;
 mod virtual_path;
 
@@ -44,4 +44,6 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     /// Name and value of every flag that is set.
     pub(crate) flags: Vec<v1::Flag>,
+    /// Wall-clock seconds at the start.
+    pub(crate) start_time: f64,
 }

@@ -8,7 +8,7 @@ use http::{Method, StatusCode, header};
 use mezzo_proto::v1::agent::operator_server::OperatorServer;
 
 use super::statistics::off_the_loop;
-use super::{Context, MAX_MESSAGE_BYTES, browse, operator, operator_grpc, statistics};
+use super::{Context, MAX_MESSAGE_BYTES, browse, operator, operator_grpc, state, statistics};
 
 /// The descriptors for gRPC reflection are damaged: a fault of the build.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +48,10 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
                 Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
                 Err(refusal) => refusal.into_response(),
             }
+        }
+        "/state" | "/state.json" => {
+            let query = request.uri().query().map(str::to_owned);
+            state::answer(&context, query).await
         }
         "/containers" => statistics::list(&context, true).await,
         "/monitor/statistics" | "/monitor/statistics.json" => {
@@ -113,7 +117,9 @@ mod tests {
         let budget = mezzo_http_server::Budget::new(1 << 20);
         let flags = Vec::new();
         let meter = Meter::idle();
-        let context = Context { view, meter, metrics, files, store, flags, limits, budget };
+        let start_time = 12.5;
+        let context =
+            Context { view, meter, metrics, files, store, flags, limits, budget, start_time };
         super::router(context).await.unwrap()
     }
 
@@ -139,6 +145,9 @@ mod tests {
             assert!(get("/version").await.1.contains(r#""version":"1.11.0""#));
             assert!(get("/metrics/snapshot").await.1.contains(r#""slave/tasks_finished":1"#));
             assert!(get("/metrics").await.1.contains("mezzo_slave_tasks_finished_total 1"));
+            assert!(
+                get("/state").await.1.contains(r#""start_time":12.5,"id":"","pid":"slave(1)@"#)
+            );
             assert_eq!(get("/containers").await, (200, "[]".into()));
             assert_eq!(get("/monitor/statistics").await, (200, "[]".into()));
             assert_eq!(get("/nowhere").await.0, 404);
