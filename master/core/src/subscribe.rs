@@ -212,6 +212,9 @@ impl Master {
         let due = now.plus(self.config.heartbeat_interval);
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.stream = Some(stream);
+        if let Some(principal) = &framework.info.principal {
+            self.statistics.count_messages_of(principal);
+        }
         framework.heartbeat_due_ns = due;
         let failover_due = framework.failover_due_ns.take();
         let mut after = after.max(framework.admitted);
@@ -330,6 +333,11 @@ impl Master {
         }
         if let Some(stream) = stream {
             self.close_stream(stream);
+        }
+        let principal = framework.info.principal.as_deref();
+        let shared = |other: &Framework| other.info.principal.as_deref() == principal;
+        if let Some(principal) = principal.filter(|_| !self.frameworks.values().any(shared)) {
+            self.statistics.forget_messages_of(principal);
         }
         self.allocator.remove_framework(id);
         self.completed.insert(id.clone(), framework.info);
