@@ -10,7 +10,6 @@ mod guards;
 mod http;
 mod ill_disks;
 mod partition;
-mod pymesos;
 mod reads;
 mod sandbox;
 mod slow_disks;
