@@ -6,6 +6,7 @@
 //! | `agent` | `last_launch` | `LastLaunch` |
 //! | `tasks` | framework id, a zero byte, task id | `TaskRecord` |
 //! | `containers` | container id | `ContainerRecord` |
+//! | `executors` | framework id, a zero byte, executor id | `ExecutorRecord` |
 //!
 //! Values are messages of `mezzo.storage.v1`. Ids hold no zero byte: the master lets none with a control
 //! character pass.
@@ -13,14 +14,17 @@
 use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Change, Checkpoint};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, LastLaunch, TaskRecord,
+};
 use mezzo_store::{Batch, Layout, OpenError, Progress, ReadError, Shortage, Store, WriteError};
-use mezzo_types::{FrameworkId, TaskId};
+use mezzo_types::{ExecutorId, FrameworkId, TaskId};
 use prost::Message;
 
 pub(crate) const AGENT: &str = "agent";
 pub(crate) const TASKS: &str = "tasks";
 pub(crate) const CONTAINERS: &str = "containers";
+pub(crate) const EXECUTORS: &str = "executors";
 
 pub(crate) const IDENTITY: &[u8] = b"identity";
 pub(crate) const LAST_LAUNCH: &[u8] = b"last_launch";
@@ -57,7 +61,7 @@ pub(crate) fn store_path(work_dir: &Path) -> PathBuf {
 }
 
 pub(crate) fn layout() -> Layout {
-    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS])
+    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS, EXECUTORS])
 }
 
 /// Whether an agent ran tasks here before. Sandboxes may have a disk of their own, whose root holds a directory of `mkfs`.
@@ -114,6 +118,13 @@ impl Records {
             match ContainerRecord::decode(&*value) {
                 Ok(record) => checkpoint.containers.push(record),
                 Err(error) => unreadable(&mut checkpoint, &name(CONTAINERS, &key), &error),
+            }
+        }
+        for entry in self.store.scan(EXECUTORS, []) {
+            let (key, value) = entry?;
+            match ExecutorRecord::decode(&*value) {
+                Ok(record) => checkpoint.executors.push(record),
+                Err(error) => unreadable(&mut checkpoint, &name(EXECUTORS, &key), &error),
             }
         }
         Ok(checkpoint)
@@ -177,11 +188,21 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
             batch.add_put(CONTAINERS, key, record.encode_to_vec());
         }
         Change::DeleteContainer(id) => batch.add_delete(CONTAINERS, id.as_str().as_bytes()),
+        Change::PutExecutor(framework, executor, record) => {
+            batch.add_put(EXECUTORS, executor_key(&framework, &executor), record.encode_to_vec());
+        }
+        Change::DeleteExecutor(framework, executor) => {
+            batch.add_delete(EXECUTORS, executor_key(&framework, &executor));
+        }
     }
 }
 
 pub(crate) fn task_key(framework: &FrameworkId, task: &TaskId) -> Vec<u8> {
     [framework.as_str().as_bytes(), b"\0", task.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn executor_key(framework: &FrameworkId, executor: &ExecutorId) -> Vec<u8> {
+    [framework.as_str().as_bytes(), b"\0", executor.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -197,6 +218,7 @@ mod tests {
         let position = LaunchPosition { term: 3, sequence: 9 };
         let task = TaskRecord { container_id: "c".into(), ..Default::default() };
         let container = ContainerRecord { container_id: "c".into(), pid: 7, ..Default::default() };
+        let executor = ExecutorRecord { container_id: "c".into(), ..Default::default() };
         {
             let records = Records::open(work.path()).unwrap();
             let mut batch = Batch::new();
@@ -206,6 +228,15 @@ mod tests {
             add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutContainer(Box::new(container.clone())));
             add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
+            add(
+                &mut batch,
+                Change::PutExecutor("f".into(), "e".into(), Box::new(executor.clone())),
+            );
+            add(
+                &mut batch,
+                Change::PutExecutor("f".into(), "g".into(), Box::new(executor.clone())),
+            );
+            add(&mut batch, Change::DeleteExecutor("f".into(), "g".into()));
             records.write(batch, |_| {}).unwrap();
         }
         let found = Records::open(work.path()).unwrap().load().unwrap();
@@ -213,6 +244,7 @@ mod tests {
         assert_eq!(found.last_launch, position);
         assert_eq!(found.tasks, [task]);
         assert_eq!(found.containers, [container]);
+        assert_eq!(found.executors, [executor]);
         assert_eq!(found.unreadable, 0);
     }
 

@@ -9,20 +9,20 @@ use mezzo_proto::v1::scheduler::{Call, Event, call};
 use mezzo_tests::{Cluster, Options};
 use prost::Message;
 
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
     headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
     /// One chunk of a chunked body.
-    fn chunk(&mut self) -> Vec<u8> {
+    pub(crate) fn chunk(&mut self) -> Vec<u8> {
         let mut line = String::new();
         self.reader.read_line(&mut line).expect("a chunk");
         let size = usize::from_str_radix(line.trim(), 16).expect("a chunk's size");
@@ -33,7 +33,7 @@ impl Answer {
     }
 
     /// One record, which must be exactly one chunk.
-    fn record(&mut self) -> Vec<u8> {
+    pub(crate) fn record(&mut self) -> Vec<u8> {
         let chunk = self.chunk();
         let end = chunk.iter().position(|b| *b == b'\n').expect("a length");
         let length: usize =
@@ -42,7 +42,7 @@ impl Answer {
         chunk[end + 1..].to_vec()
     }
 
-    fn body(mut self) -> String {
+    pub(crate) fn body(mut self) -> String {
         let length = self.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body).expect("the body");
@@ -57,9 +57,19 @@ fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Answer {
-    let mut stream = TcpStream::connect(cluster.address()).expect("connects");
+    request_to(cluster.address(), method, path, headers, body)
+}
+
+pub(crate) fn request_to(
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", cluster.address());
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -80,8 +90,8 @@ fn request(
     Answer { code, headers, reader }
 }
 
-const JSON: (&str, &str) = ("Content-Type", "application/json");
-const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
 const SCHEDULER: &str = "/api/v1/scheduler";
 
 #[test]

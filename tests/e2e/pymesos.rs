@@ -9,7 +9,7 @@ const SCHEDULER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/pymesos_schedu
 const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/pymesos_install.sh");
 
 /// A virtual environment with pymesos, kept beside the build for the next time.
-fn environment() -> PathBuf {
+pub(crate) fn environment() -> PathBuf {
     let own = std::env::current_exe().expect("the test's executable");
     let target = own.ancestors().nth(3).expect("the target directory");
     let directory = target.join("pymesos-0.3.15");

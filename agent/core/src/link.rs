@@ -122,6 +122,7 @@ impl Core {
             // A forsaken task's framework is gone at the master as well.
             tasks: self.tasks.iter().filter(|(_, task)| !task.forsaken).map(task).collect(),
             frameworks: self.frameworks.values().map(|owner| (*owner.info).clone()).collect(),
+            executors: self.registered_executors(),
             ..Register::default()
         }
     }
@@ -146,12 +147,15 @@ impl Core {
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
+            (Some(Message::RunTaskGroup(run)), true) => self.run_task_group(now, id, run),
+            (Some(Message::ShutdownExecutor(shutdown)), true) => {
+                let key = (shutdown.framework_id.into(), shutdown.executor_id.into());
+                self.shut_executor_down(now, &key);
+            }
+            (Some(Message::ExecutorMessage(message)), true) => self.message_for_executor(message),
             (
                 Some(
-                    Message::RunTaskGroup(_)
-                    | Message::ShutdownExecutor(_)
-                    | Message::ExecutorMessage(_)
-                    | Message::ApplyOperation(_)
+                    Message::ApplyOperation(_)
                     | Message::AcknowledgeOperation(_)
                     | Message::Drain(_)
                     | Message::UpdateFramework(_),

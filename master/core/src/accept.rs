@@ -1,5 +1,7 @@
 //! ACCEPT: offers become tasks.
 
+mod executor;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -21,11 +23,24 @@ use crate::status::{from_master, lost_or};
 use crate::task::{Launch, Task};
 use crate::validation;
 
-/// A validated task on its way to the agent.
-struct Accepted {
-    task: TaskId,
-    message: RunTask,
-    placement: Placement,
+/// One ACCEPT on its way through its operations: what is left of its offers, and what is to be
+/// committed and sent. The orders leave in the order in which they were given.
+struct Walk {
+    framework: FrameworkId,
+    agent: AgentId,
+    /// The role that the offers are allocated to.
+    role: String,
+    /// Allocated to `role`.
+    remaining: Resources,
+    placements: Vec<Placement>,
+    orders: Vec<master_to_agent::Message>,
+}
+
+impl Walk {
+    /// What a task may use.
+    fn available(&self) -> Resources {
+        self.remaining.clone()
+    }
 }
 
 impl Master {
@@ -84,38 +99,32 @@ impl Master {
         let decoded = count_tasks(&accept.operations);
         let mut raw =
             if task_infos.len() == decoded { task_infos } else { Default::default() }.iter();
-        let mut accepted = Vec::new();
+        let mut walk = Walk {
+            framework: framework.clone(),
+            agent,
+            role,
+            remaining,
+            placements: Vec::new(),
+            orders: Vec::new(),
+        };
         for operation in accept.operations {
             match operation_type(&operation) {
                 Some(OperationType::Launch) => {
                     let tasks = operation.launch.map(|l| l.task_infos).unwrap_or_default();
                     for task in tasks {
                         let bytes = raw.next().cloned();
-                        let place = Place { agent: &agent, role: &role };
-                        accepted.extend(self.launch(
-                            now,
-                            framework,
-                            place,
-                            task,
-                            bytes,
-                            &mut remaining,
-                        ));
+                        self.launch(now, &mut walk, task, bytes);
                     }
                 }
                 Some(OperationType::LaunchGroup) => {
-                    let tasks = operation.launch_group.map(|l| l.task_group.tasks);
-                    for task in tasks.unwrap_or_default() {
-                        raw.next();
-                        let message = "task groups are not run by this version of Mezzo: launch \
-                                       the tasks one by one with LAUNCH";
-                        let reason = Reason::TaskGroupInvalid;
-                        self.task_error(now, framework, &task.task_id, &agent, reason, message);
-                    }
+                    let group = operation.launch_group.unwrap_or_default();
+                    let bytes = raw.by_ref().take(group.task_group.tasks.len()).cloned().collect();
+                    self.launch_group(now, &mut walk, group, bytes);
                 }
-                _ => self.refuse_operation(framework, &agent, &operation),
+                _ => self.refuse_operation(framework, &walk.agent, &operation),
             }
         }
-        self.send_launches(framework, &agent, accepted);
+        let (agent, remaining) = self.commit_walk(walk);
         if !remaining.is_empty() {
             self.allocator.recover(now, framework, &agent, &remaining, Some(refuse));
         }
@@ -228,22 +237,18 @@ impl Master {
         self.send_event(stream, event, Position(0));
     }
 
-    /// Validates one task and takes its resources out of `remaining`.
-    fn launch(
-        &mut self,
-        now: Now,
-        framework_id: &FrameworkId,
-        place: Place<'_>,
-        task: v1::TaskInfo,
-        bytes: Option<Bytes>,
-        remaining: &mut Resources,
-    ) -> Option<Accepted> {
-        let framework = self.frameworks.get(framework_id)?;
+    /// Validates one task and takes its resources out of what is left.
+    fn launch(&mut self, now: Now, walk: &mut Walk, task: v1::TaskInfo, bytes: Option<Bytes>) {
+        if let (Some(executor), None) = (&task.executor, &task.command) {
+            let executor = executor.clone();
+            return self.launch_in_executor(now, walk, task, executor, bytes);
+        }
+        let Some(framework) = self.frameworks.get(&walk.framework) else { return };
         let id = TaskId::from(&task.task_id);
         let context = validation::Context {
-            agent: place.agent,
-            role: place.role,
-            remaining,
+            agent: &walk.agent,
+            role: &walk.role,
+            remaining: &walk.available(),
             framework_user: &framework.info.user,
             root_submissions: self.config.root_submissions,
             id_taken: framework.tasks.contains_key(&id),
@@ -252,47 +257,39 @@ impl Master {
             Ok(wanted) => wanted,
             Err(message) => {
                 let reason = Reason::TaskInvalid;
-                self.task_error(now, framework_id, &task.task_id, place.agent, reason, &message);
-                return None;
+                let (framework, agent) = (&walk.framework, &walk.agent);
+                self.task_error(now, framework, &task.task_id, agent, reason, &message);
+                return;
             }
         };
-        if let Some(left) = remaining.checked_sub(&wanted) {
-            *remaining = left;
-        }
         let framework_info = framework.info.clone();
-        let agent = self.agents.get_mut(place.agent)?;
-        agent.last_launch = Launch {
-            term: self.term,
-            sequence: if agent.last_launch.term == self.term {
-                agent.last_launch.sequence.saturating_add(1)
-            } else {
-                1
-            },
-        };
-        let launch = agent.last_launch;
-        agent.tasks.insert((framework_id.clone(), id.clone()));
-        let placement = Placement {
-            framework_id: framework_id.to_string(),
+        self.take(walk, &wanted);
+        let Some(launch) = self.next_order(&walk.agent) else { return };
+        if let Some(agent) = self.agents.get_mut(&walk.agent) {
+            agent.tasks.insert((walk.framework.clone(), id.clone()));
+        }
+        walk.placements.push(Placement {
+            framework_id: walk.framework.to_string(),
             task_id: id.to_string(),
-            agent_id: place.agent.to_string(),
-            role: place.role.to_owned(),
+            agent_id: walk.agent.to_string(),
+            role: walk.role.clone(),
             resources: wanted.to_proto(),
             launch_term: launch.term,
             launch_sequence: launch.sequence,
-        };
+        });
         let task_info = bytes.unwrap_or_else(|| task.encode_to_vec().into());
-        let message = RunTask {
+        walk.orders.push(master_to_agent::Message::RunTask(RunTask {
             position: Some(LaunchPosition { term: launch.term, sequence: launch.sequence }),
             framework_info: Some(framework_info),
             task_info,
             launch_executor: false,
-        };
+        }));
         let name = task.name.clone();
         let task = Task {
-            framework: framework_id.clone(),
+            framework: walk.framework.clone(),
             id: id.clone(),
-            agent: place.agent.clone(),
-            role: place.role.to_owned(),
+            agent: walk.agent.clone(),
+            role: walk.role.clone(),
             resources: wanted,
             launch,
             name,
@@ -306,33 +303,52 @@ impl Master {
             unreachable_since_unix_ns: None,
         };
         self.statistics.task_moved(None, Some(task.state as i32));
-        let framework = self.frameworks.get_mut(framework_id)?;
-        framework.tasks.insert(id.clone(), task);
-        self.view_task(framework_id, &id);
-        Some(Accepted { task: id, message, placement })
+        if let Some(framework) = self.frameworks.get_mut(&walk.framework) {
+            framework.tasks.insert(id.clone(), task);
+        }
+        self.view_task(&walk.framework, &id);
     }
 
-    /// Commits the placements of one ACCEPT together, then sends the launches.
-    fn send_launches(&mut self, framework: &FrameworkId, agent: &AgentId, accepted: Vec<Accepted>) {
-        if accepted.is_empty() {
-            return;
+    /// Takes what is used out of what is left.
+    fn take(&mut self, walk: &mut Walk, wanted: &Resources) {
+        if let Some(left) = walk.remaining.checked_sub(wanted) {
+            walk.remaining = left;
         }
-        let placements = accepted.iter().map(|a| a.placement.clone()).collect();
-        let mut position = self.persist(CommandKind::PlaceTasks(PlaceTasks { placements }));
+    }
+
+    /// The position of the next order to the agent that must arrive once.
+    fn next_order(&mut self, agent: &AgentId) -> Option<Launch> {
+        let agent = self.agents.get_mut(agent)?;
+        agent.last_launch = Launch {
+            term: self.term,
+            sequence: if agent.last_launch.term == self.term {
+                agent.last_launch.sequence.saturating_add(1)
+            } else {
+                1
+            },
+        };
+        Some(agent.last_launch)
+    }
+
+    /// Commits everything that one ACCEPT came to together, then sends the orders. Returns what is
+    /// left of the offers.
+    fn commit_walk(&mut self, walk: Walk) -> (AgentId, Resources) {
+        let Walk { agent, remaining, placements, orders, .. } = walk;
+        let mut position = Position(0);
+        if !placements.is_empty() {
+            position = self.persist(CommandKind::PlaceTasks(PlaceTasks { placements }));
+        }
         if is_on(Bug::MasterLaunchesEarly) {
             position = Position(0);
         }
         // An offer of an agent whose link is down was rescinded with the link, so there is one. The
-        // ledger would tell the framework of a launch that never left, all the same.
-        let Some(link) = self.agents.get(agent).and_then(|a| a.link) else { return };
-        for accepted in accepted {
-            debug_assert!(
-                self.frameworks
-                    .get(framework)
-                    .is_some_and(|f| f.tasks.contains_key(&accepted.task))
-            );
-            self.send_agent(link, master_to_agent::Message::RunTask(accepted.message), position);
+        // ledger would tell the framework of an order that never left, all the same.
+        if let Some(link) = self.agents.get(&agent).and_then(|a| a.link) {
+            for order in orders {
+                self.send_agent(link, order, position);
+            }
         }
+        (agent, remaining)
     }
 
     /// TASK_ERROR: the task was never launched.
@@ -352,13 +368,6 @@ impl Master {
         self.statistics.task_moved(Some(state as i32), None);
         self.send_status(framework, status, Position(0));
     }
-}
-
-/// Where tasks of one ACCEPT go.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    agent: &'a AgentId,
-    role: &'a str,
 }
 
 fn operation_type(operation: &v1::offer::Operation) -> Option<OperationType> {

@@ -108,6 +108,10 @@ impl Master {
                 let position = self.update_framework(now, id, update)?;
                 return Ok((Answer::Done, position));
             }
+            Some(Type::Message) => self.message_to_executor(id, call.message.unwrap_or_default()),
+            Some(Type::Shutdown) => {
+                self.shut_executor_down(id, &call.shutdown.unwrap_or_default());
+            }
             // Taken and without effect, as with Mesos' allocator.
             Some(Type::Request) => {}
             Some(Type::Subscribe) => {
@@ -116,9 +120,7 @@ impl Master {
                 ));
             }
             Some(
-                kind @ (Type::Shutdown
-                | Type::Message
-                | Type::AcceptInverseOffers
+                kind @ (Type::AcceptInverseOffers
                 | Type::DeclineInverseOffers
                 | Type::AcknowledgeOperationStatus
                 | Type::ReconcileOperations),

@@ -21,13 +21,14 @@ impl Master {
     pub fn check_invariants(&self) -> Result<(), Violation> {
         self.no_double_offer()?;
         self.no_dangling()?;
+        self.executors_are_known()?;
         self.allocator.check_invariants().map_err(|violation| Violation {
             name: "no-double-offer",
             detail: violation.to_string(),
         })
     }
 
-    /// Per linked agent: offered + held by tasks ≤ total. Of one that has not spoken since this master
+    /// Per linked agent: offered + held by tasks and executors ≤ total. Of one that has not spoken since this master
     /// took the lead only the ledger is known, which also has tasks that ended; nothing of it is offered.
     fn no_double_offer(&self) -> Result<(), Violation> {
         for agent in self.agents.values().filter(|agent| agent.link.is_some()) {
@@ -42,6 +43,9 @@ impl Master {
                 if let Some(task) = task.filter(|task| task.holds_resources) {
                     used += &task.resources.unallocated();
                 }
+            }
+            for executor in agent.executors.values() {
+                used += &executor.resources.unallocated();
             }
             if !agent.total.contains(&used) {
                 return Err(Violation {

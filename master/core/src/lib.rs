@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
+//! | `executor` | executors: what they hold, their messages, their end |
 //! | `links` | agents that come, go silent and come back |
 //! | `registry` | the replicated state: commands and their deterministic application |
 //! | `validation` | what a user can get wrong, and the sentence that says so |
@@ -23,6 +24,7 @@ mod agent;
 mod calls;
 mod config;
 mod effect;
+mod executor;
 mod framework;
 mod input;
 mod invariants;

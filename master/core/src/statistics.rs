@@ -29,6 +29,11 @@ pub struct Statistics {
     pub updates_invalid: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    /// Messages between frameworks and executors: handed on, or dropped because nobody listened.
+    pub messages_to_executors_valid: u64,
+    pub messages_to_executors_invalid: u64,
+    pub messages_of_executors_valid: u64,
+    pub messages_of_executors_invalid: u64,
     pub calls: u64,
     pub frameworks_connected: i64,
     pub frameworks_disconnected: i64,

@@ -1,6 +1,7 @@
 //! A core with a model of its shell around it: records, links, and effects as one line of text each.
 
 mod endings;
+mod executors;
 mod kills;
 mod life;
 mod links;
@@ -16,7 +17,7 @@ use mezzo_proto::internal::v1::{
     Acknowledge, AgentToMaster, KillTask, LaunchPosition, MasterToAgent, Registered, RunTask,
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, ExecutorRecord, TaskRecord};
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
 use mezzo_types::{ContainerId, Now};
@@ -34,6 +35,7 @@ pub(super) struct Records {
     pub last_launch: LaunchPosition,
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub executors: BTreeMap<(String, String), ExecutorRecord>,
 }
 
 impl Records {
@@ -55,6 +57,12 @@ impl Records {
                 Change::DeleteContainer(id) => {
                     self.containers.remove(id.as_str());
                 }
+                Change::PutExecutor(framework, executor, record) => {
+                    self.executors.insert((framework.to_string(), executor.to_string()), *record);
+                }
+                Change::DeleteExecutor(framework, executor) => {
+                    self.executors.remove(&(framework.to_string(), executor.to_string()));
+                }
             }
         }
     }
@@ -65,6 +73,7 @@ impl Records {
             last_launch: self.last_launch,
             tasks: self.tasks.values().cloned().collect(),
             containers: self.containers.values().cloned().collect(),
+            executors: self.executors.values().cloned().collect(),
             unreadable: 0,
         }
     }
@@ -299,6 +308,21 @@ fn line(effect: &Effect) -> Option<String> {
         Effect::Signal { signal, after, .. } => format!("signal {signal} after {after}"),
         Effect::Destroy { after, .. } => format!("destroy after {after}"),
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
+        Effect::Update { resources, grant, after, .. } => {
+            format!("update {grant} to {resources} after {after}")
+        }
+        Effect::ExecutorAnswer { request, result, after } => match result {
+            Ok(answer) => format!("answer {} {answer:?} after {after}", request.0),
+            Err(refusal) => {
+                format!("answer {} {}: {refusal} after {after}", request.0, refusal.http_code())
+            }
+        },
+        Effect::ExecutorEvent { stream, event, after } => {
+            format!("event {} {} after {after}", stream.0, executors::event_line(event))
+        }
+        Effect::CloseExecutor { stream, reason, after } => {
+            format!("close executor {}: {reason} after {after}", stream.0)
+        }
         Effect::View(_) => return None,
     })
 }
@@ -318,6 +342,10 @@ fn change(change: &Change) -> String {
         Change::DeleteTask(_, id) => format!("no {id}"),
         Change::PutContainer(record) => format!("container with pid {}", record.pid),
         Change::DeleteContainer(_) => "no container".to_owned(),
+        Change::PutExecutor(_, id, record) => {
+            format!("executor {id} {}", record.phase().as_str_name())
+        }
+        Change::DeleteExecutor(_, id) => format!("no executor {id}"),
     }
 }
 

@@ -151,6 +151,7 @@ impl Master {
             self.task_unreachable(now, &framework, &task, position);
         }
         self.allocator.remove_agent(id);
+        self.drop_executors_of_agent(id);
         self.send_agent_lost(id, position);
         self.view_agent(id);
     }

@@ -81,6 +81,7 @@ impl Master {
         admitted = admitted.max(self.adopt_frameworks(now, &register));
         let back = Return { last: last_launch(&register), rebooted, given_up };
         let settlement = self.settle_tasks(now, &id, &register.tasks, &back);
+        self.settle_executors(&id, &register.executors);
         let admitted = admitted.max(settlement.position);
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.admitted = admitted;
@@ -140,7 +141,7 @@ impl Master {
         info.id = Some(id.into());
         self.cancel_removal(id);
         self.recovered.remove(id);
-        let (tasks, launched) = match self.agents.remove(id) {
+        let (tasks, executors, launched) = match self.agents.remove(id) {
             Some(old) => {
                 if let Some(due) = old.reregister_due_ns {
                     self.timers.cancel(due, Timer::Reregister(id.clone()));
@@ -148,12 +149,13 @@ impl Master {
                 if let Some(since) = old.unreachable_since_unix_ns {
                     self.unreachable.remove(&(since, id.clone()));
                 }
-                (old.tasks, old.last_launch)
+                (old.tasks, old.executors, old.last_launch)
             }
             // Launches are counted on from where this master, before it forgot the agent, stopped.
             None => {
                 let last = last_launch(register);
-                (BTreeSet::new(), if last.term == self.term { last } else { Launch::default() })
+                let launched = if last.term == self.term { last } else { Launch::default() };
+                (BTreeSet::new(), BTreeMap::new(), launched)
             }
         };
         let ping_due_ns = now.plus(self.config.agent_ping_timeout);
@@ -177,6 +179,7 @@ impl Master {
             since_unix_ns: now.unix_ns,
             unreachable_since_unix_ns: None,
             tasks,
+            executors,
             offers: BTreeSet::new(),
         };
         self.agents.insert(id.clone(), agent);
@@ -191,9 +194,13 @@ impl Master {
             let Some(id) = info.id.as_ref().map(FrameworkId::from) else { continue };
             let owns =
                 |task: &mezzo_proto::internal::v1::AgentTask| task.framework_id == id.as_str();
+            let owns_executor = |executor: &mezzo_proto::internal::v1::AgentExecutor| {
+                executor.framework_id == id.as_str()
+            };
             if self.frameworks.contains_key(&id)
                 || self.completed.contains_key(&id)
-                || !register.tasks.iter().any(owns)
+                || !(register.tasks.iter().any(owns)
+                    || register.executors.iter().any(owns_executor))
             {
                 continue;
             }
@@ -210,8 +217,9 @@ impl Master {
         register: &Register,
         doubles: Vec<(FrameworkId, TaskId)>,
     ) {
-        let owners: BTreeSet<&str> =
-            register.tasks.iter().map(|t| t.framework_id.as_str()).collect();
+        let of_tasks = register.tasks.iter().map(|t| t.framework_id.as_str());
+        let of_executors = register.executors.iter().map(|e| e.framework_id.as_str());
+        let owners: BTreeSet<&str> = of_tasks.chain(of_executors).collect();
         for owner in owners {
             if !self.completed.contains_key(owner) {
                 continue;
@@ -248,7 +256,7 @@ impl Master {
         })
     }
 
-    /// Gives the agent to the allocator, with what its tasks hold.
+    /// Gives the agent to the allocator, with what its tasks and executors hold.
     fn open_books(&mut self, now: Now, id: &AgentId) {
         let Some(agent) = self.agents.get(id) else { return };
         let mut used: BTreeMap<(FrameworkId, String), Resources> = BTreeMap::new();
@@ -256,6 +264,10 @@ impl Master {
             let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(task));
             let Some(task) = task.filter(|task| task.holds_resources) else { continue };
             *used.entry((framework.clone(), task.role.clone())).or_default() += &task.resources;
+        }
+        for ((framework, _), executor) in &agent.executors {
+            let key = (framework.clone(), executor.role.clone());
+            *used.entry(key).or_default() += &executor.resources;
         }
         self.allocator.add_agent(now, id, agent.total.clone(), used, AgentOptions::default());
     }

@@ -3,10 +3,12 @@
 //! The rules are those of Mesos 1.11 (`src/master/validation.cpp`); the sentences are Mezzo's.
 
 mod call;
+mod executor;
 mod framework;
 mod id;
 mod task;
 
 pub use call::scheduler_call;
+pub(crate) use executor::{ExecutorContext, Wanted, executor_task, task_group};
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
 pub(crate) use task::{Context, task_info};
