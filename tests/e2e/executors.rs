@@ -1,7 +1,8 @@
 //! Executors of frameworks: pymesos' library, unmodified, and calls that are made by hand.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use mezzo_proto::v1::executor::executor_client::ExecutorClient;
@@ -16,10 +17,10 @@ use mezzo_tests::{Cluster, Options, patience};
 use prost::Message;
 
 use crate::http::{Answer, JSON, PROTOBUF, request_to};
-use crate::pymesos;
 
 const PATIENCE_S: u64 = 120;
 const EXECUTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/pymesos_executor.py");
+const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/pymesos/install.sh");
 const PATH: &str = "/api/v1/executor";
 
 /// A framework with an executor, and everything that it heard.
@@ -54,9 +55,24 @@ fn executor(command: &str) -> v1::ExecutorInfo {
     }
 }
 
+/// A virtual environment with pymesos, kept beside the build for the next time.
+fn environment() -> PathBuf {
+    let own = std::env::current_exe().expect("the test's executable");
+    let target = own.ancestors().nth(3).expect("the target directory");
+    let directory = target.join("pymesos-0.3.15");
+    let output = Command::new("bash").arg(INSTALL).arg(&directory).output().expect("bash");
+    assert!(
+        output.status.success(),
+        "pymesos could not be installed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    directory
+}
+
 /// pymesos' library, installed once, with the puppet on it.
 fn puppet() -> v1::ExecutorInfo {
-    let python = pymesos::environment().join("bin/python");
+    let python = environment().join("bin/python");
     executor(&format!("exec {} {EXECUTOR}", python.display()))
 }
 

@@ -155,6 +155,9 @@ fn executor_resources(
         None => ("framework_info.user", context.framework_user),
     };
     super::framework::user(&format!("executor '{id}': {field}"), user, context.root_submissions)?;
+    if let Some(environment) = &command.environment {
+        super::environment::check(&format!("executor '{id}': command.environment"), environment)?;
+    }
     if let Some(grace) = &executor.shutdown_grace_period
         && grace.nanoseconds < 0
     {
