@@ -29,6 +29,12 @@ pub struct Statistics {
     pub updates_invalid: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    pub operation_updates_valid: u64,
+    pub operation_updates_invalid: u64,
+    pub operation_acknowledgements_valid: u64,
+    pub operation_acknowledgements_invalid: u64,
+    /// Operations on resources in ACCEPTs that broke a rule.
+    pub operations_refused: u64,
     pub calls: u64,
     pub frameworks_connected: i64,
     pub frameworks_disconnected: i64,

@@ -4,7 +4,8 @@
 
 mod call;
 mod framework;
-mod id;
+pub(crate) mod id;
+pub(crate) mod operation;
 mod task;
 
 pub use call::scheduler_call;
