@@ -10,7 +10,6 @@ mod guards;
 mod http;
 mod ill_disks;
 mod partition;
-mod pymesos;
 mod sandbox;
 mod slow_disks;
 mod survival;

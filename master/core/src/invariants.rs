@@ -22,6 +22,7 @@ impl Master {
         self.no_double_offer()?;
         self.no_dangling()?;
         self.operations_add_up()?;
+        self.check_throttle()?;
         self.allocator.check_invariants().map_err(|violation| Violation {
             name: "no-double-offer",
             detail: violation.to_string(),

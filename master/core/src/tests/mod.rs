@@ -10,4 +10,5 @@ mod operations;
 mod promises;
 mod random;
 mod room;
+mod throttle;
 mod updates;

@@ -3,11 +3,14 @@
 //! The rules are those of Mesos 1.11 (`src/master/validation.cpp`); the sentences are Mezzo's.
 
 mod call;
+mod environment;
 mod framework;
 pub(crate) mod id;
 pub(crate) mod operation;
 mod task;
+mod wishes;
 
 pub use call::scheduler_call;
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
 pub(crate) use task::{Context, task_info};
+pub(crate) use wishes::offer_constraints;
