@@ -50,7 +50,7 @@ impl Answer {
     }
 }
 
-fn request(
+pub(crate) fn request(
     cluster: &Cluster,
     method: &str,
     path: &str,
@@ -92,7 +92,7 @@ pub(crate) fn request_to(
 
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 pub(crate) const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
-const SCHEDULER: &str = "/api/v1/scheduler";
+pub(crate) const SCHEDULER: &str = "/api/v1/scheduler";
 
 #[test]
 fn the_scheduler_endpoint_refuses_in_mesos_order() {

@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, ExecutorRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
-use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId};
+use mezzo_types::{
+    AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId, Uuid16,
+};
 
 use crate::executor::{ExecutorPhase, ExecutorRefusal};
 use crate::input::{ExecutorStreamId, LinkId, RequestId};
@@ -68,6 +72,18 @@ pub enum Effect {
         reason: String,
         after: Position,
     },
+    /// Make the directories of new volumes. Answered by `VolumesMade`.
+    MakeVolumes {
+        operation: Uuid16,
+        volumes: Resources,
+        after: Position,
+    },
+    /// Move the directories of destroyed volumes away, at once, and delete them when there is time. Those
+    /// that are not there were moved away before.
+    RemoveVolumes {
+        volumes: Resources,
+        after: Position,
+    },
     View(ViewChange),
     /// The agent left the cluster (or was barred from it, and why): the process may end.
     Left {
@@ -97,6 +113,9 @@ pub enum Change {
     DeleteContainer(ContainerId),
     PutExecutor(FrameworkId, ExecutorId, Box<ExecutorRecord>),
     DeleteExecutor(FrameworkId, ExecutorId),
+    PutResources(Box<ResourcesRecord>),
+    PutOperation(Uuid16, Box<OperationRecord>),
+    DeleteOperation(Uuid16),
 }
 
 /// A call of an executor that was taken.
@@ -163,6 +182,12 @@ pub enum ViewChange {
     Executor(Box<ExecutorView>),
     /// Ended: history.
     ExecutorGone(FrameworkId, ExecutorId),
+    /// What the agent has, as operations left it.
+    Total(Box<Resources>),
+    /// An operation that was carried out, or was not.
+    Operation(Box<v1::Operation>),
+    /// Its ending was acknowledged.
+    OperationGone(Uuid16),
 }
 
 /// An executor as readers see it. Command tasks have none.

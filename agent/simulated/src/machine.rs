@@ -104,6 +104,11 @@ impl Machine {
                     self.end(now, &container, KILLED);
                     self.core.handle(now, Input::Destroyed { container });
                 }
+                // There are no directories to make.
+                Effect::MakeVolumes { operation, .. } => {
+                    self.core.handle(now, Input::VolumesMade { operation, outcome: Ok(()) });
+                }
+                Effect::RemoveVolumes { .. } => {}
                 Effect::View(ViewChange::Registered(term)) => {
                     wants.push(Want::Registered(term.is_some()));
                 }

@@ -366,8 +366,10 @@ impl Run {
             None => Err("it has no control group".to_owned()),
             Some(cgroup) => {
                 let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+                let sandbox = self.places.sandbox.clone();
                 let changed =
-                    task::spawn_blocking(move || update(&shared, &id, &cgroup, &change)).await;
+                    task::spawn_blocking(move || update(&shared, &id, &cgroup, &sandbox, &change));
+                let changed = changed.await;
                 changed.unwrap_or_else(|e| Err(format!("the agent failed: {e}")))
             }
         };

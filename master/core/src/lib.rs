@@ -9,6 +9,7 @@
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
 //! | `executor` | executors: what they hold, their messages, their end |
+//! | `operations` | reservations and volumes, from the order to the acknowledged ending |
 //! | `throttle` | how fast calls are carried out |
 //! | `links` | agents that come, go silent and come back |
 //! | `registry` | the replicated state: commands and their deterministic application |
@@ -32,6 +33,8 @@ mod invariants;
 mod links;
 mod master;
 mod offers;
+mod operation;
+mod operations;
 mod operator;
 mod reconcile;
 mod registry;

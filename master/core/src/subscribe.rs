@@ -136,6 +136,7 @@ impl Master {
             tasks: BTreeMap::new(),
             executors: BTreeSet::new(),
             offers: std::collections::BTreeSet::new(),
+            operations: BTreeMap::new(),
         };
         self.frameworks.insert(id, framework);
     }
@@ -246,6 +247,7 @@ impl Master {
         for status in waiting {
             self.send_status(id, status, Position(0));
         }
+        self.resend_operations(id);
         self.allocator.activate_framework(now, id);
         self.view_framework(id);
     }
@@ -333,6 +335,8 @@ impl Master {
             let shutdown = ShutdownFramework { framework_id: id.to_string() };
             self.send_agent(link, master_to_agent::Message::ShutdownFramework(shutdown), position);
         }
+        let operations: Vec<_> = framework.operations.values().copied().collect();
+        self.release_operations(id, &operations);
         if let Some(stream) = stream {
             self.close_stream(stream);
         }

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::internal::v1::LaunchPosition;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, ExecutorRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
+use mezzo_types::Uuid16;
 
 /// What the records say.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +21,8 @@ pub struct Records {
     pub containers: BTreeMap<String, ContainerRecord>,
     /// By framework and executor.
     pub executors: BTreeMap<(String, String), ExecutorRecord>,
+    pub resources: Option<ResourcesRecord>,
+    pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
 
 impl Records {
@@ -43,6 +48,13 @@ impl Records {
             }
             Change::DeleteExecutor(framework, executor) => {
                 self.executors.remove(&(framework.to_string(), executor.to_string()));
+            }
+            Change::PutResources(record) => self.resources = Some(*record),
+            Change::PutOperation(uuid, record) => {
+                self.operations.insert(uuid, *record);
+            }
+            Change::DeleteOperation(uuid) => {
+                self.operations.remove(&uuid);
             }
         }
     }
@@ -106,6 +118,8 @@ impl Store {
             tasks: records.tasks.into_values().collect(),
             containers: records.containers.into_values().collect(),
             executors: records.executors.into_values().collect(),
+            resources: records.resources,
+            operations: records.operations.into_values().collect(),
             unreadable: 0,
         }
     }

@@ -224,9 +224,20 @@ impl Core {
                     .to_owned(),
             ));
         }
-        let read = |what: &str, resources: &[v1::Resource]| match Resources::from_proto(resources) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(invalid(format!("{what}: {error}"))),
+        let read = |what: &str, resources: &[v1::Resource]| {
+            let resources = Resources::from_proto(resources)
+                .map_err(|error| invalid(format!("{what}: {error}")))?;
+            match self.unknown_resources(&resources) {
+                None => Ok(()),
+                Some(unknown) => Err(Rejection::dropped(
+                    Reason::ResourcesUnknown,
+                    format!(
+                        "executor '{}': {what} name {unknown}, which the agent does not have: the operation \
+                         that was to make it failed, or never arrived",
+                        key.1
+                    ),
+                )),
+            }
         };
         read("resources", &info.resources)?;
         for (task, _) in &order.tasks {

@@ -5,6 +5,7 @@ mod executors;
 mod kills;
 mod life;
 mod links;
+mod operations;
 mod property;
 mod recovery;
 mod room;
@@ -17,10 +18,12 @@ use mezzo_proto::internal::v1::{
     Acknowledge, AgentToMaster, KillTask, LaunchPosition, MasterToAgent, Registered, RunTask,
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, ExecutorRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
-use mezzo_types::{ContainerId, Now};
+use mezzo_types::{ContainerId, Now, Resources, Uuid16};
 use prost::Message;
 
 use crate::{Change, Checkpoint, Config, Core, Effect, Ending, Input, LinkId, Observed, Persist};
@@ -36,6 +39,8 @@ pub(super) struct Records {
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
     pub executors: BTreeMap<(String, String), ExecutorRecord>,
+    pub resources: Option<ResourcesRecord>,
+    pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
 
 impl Records {
@@ -63,6 +68,13 @@ impl Records {
                 Change::DeleteExecutor(framework, executor) => {
                     self.executors.remove(&(framework.to_string(), executor.to_string()));
                 }
+                Change::PutResources(record) => self.resources = Some(*record),
+                Change::PutOperation(uuid, record) => {
+                    self.operations.insert(uuid, *record);
+                }
+                Change::DeleteOperation(uuid) => {
+                    self.operations.remove(&uuid);
+                }
             }
         }
     }
@@ -74,6 +86,8 @@ impl Records {
             tasks: self.tasks.values().cloned().collect(),
             containers: self.containers.values().cloned().collect(),
             executors: self.executors.values().cloned().collect(),
+            resources: self.resources.clone(),
+            operations: self.operations.values().cloned().collect(),
             unreadable: 0,
         }
     }
@@ -307,6 +321,12 @@ fn line(effect: &Effect) -> Option<String> {
         }
         Effect::Signal { signal, after, .. } => format!("signal {signal} after {after}"),
         Effect::Destroy { after, .. } => format!("destroy after {after}"),
+        Effect::MakeVolumes { volumes, after, .. } => {
+            format!("make volumes {volumes} after {after}")
+        }
+        Effect::RemoveVolumes { volumes, after } => {
+            format!("remove volumes {volumes} after {after}")
+        }
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
         Effect::Update { resources, grant, after, .. } => {
             format!("update {grant} to {resources} after {after}")
@@ -346,6 +366,14 @@ fn change(change: &Change) -> String {
             format!("executor {id} {}", record.phase().as_str_name())
         }
         Change::DeleteExecutor(_, id) => format!("no executor {id}"),
+        Change::PutResources(record) => {
+            format!("total {}", Resources::from_proto(&record.total).unwrap())
+        }
+        Change::PutOperation(_, record) => {
+            let states = record.updates.iter().map(|status| status.state().as_str_name());
+            format!("operation [{}]", states.collect::<Vec<_>>().join(" "))
+        }
+        Change::DeleteOperation(_) => "no operation".to_owned(),
     }
 }
 

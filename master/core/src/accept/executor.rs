@@ -9,7 +9,7 @@ use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{ExecutorId, Now, TaskId};
 use prost::Message;
 
-use super::Walk;
+use super::walk::Walk;
 use crate::executor::{Executor, ExecutorKey};
 use crate::master::Master;
 use crate::task::Task;

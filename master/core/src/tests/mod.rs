@@ -7,6 +7,7 @@ mod calls;
 mod cluster;
 mod departure;
 mod executors;
+mod operations;
 mod promises;
 mod random;
 mod room;

@@ -6,7 +6,8 @@ mod call;
 mod environment;
 mod executor;
 mod framework;
-mod id;
+pub(crate) mod id;
+pub(crate) mod operation;
 mod task;
 mod wishes;
 

@@ -186,6 +186,9 @@ pub(super) fn allocated(
             ));
         }
     }
+    for resource in resources {
+        volume(who, resource)?;
+    }
     let wanted = Resources::from_proto(resources)
         .map_err(|error| format!("{who} has invalid resources: {error}"))?;
     Ok(wanted.unallocated().allocate(role))
@@ -223,4 +226,33 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
         ));
     }
     Ok(wanted)
+}
+
+/// A persistent volume says where in the sandbox it is to be.
+fn volume(who: &str, resource: &v1::Resource) -> Result<(), String> {
+    let Some(disk) = &resource.disk else { return Ok(()) };
+    let persistence = disk.persistence.as_ref().map(|persistence| persistence.id.as_str());
+    match (persistence, &disk.volume) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(format!(
+            "{who} has a disk with 'disk.volume' but without 'disk.persistence': only persistent \
+             volumes are mapped"
+        )),
+        (Some(volume), None) => Err(format!(
+            "{who} uses the persistent volume '{volume}' without 'disk.volume': it says where in \
+             the sandbox the volume is to be"
+        )),
+        (Some(volume), Some(mount)) if mount.host_path.is_some() => Err(format!(
+            "{who} uses the persistent volume '{volume}' with 'disk.volume.host_path': where it \
+             lies is the agent's choice"
+        )),
+        (Some(volume), Some(mount)) => mezzo_types::validate_container_path(&mount.container_path)
+            .map_err(|rule| {
+                format!(
+                    "{who} uses the persistent volume '{volume}' with 'disk.volume.container_path' \
+                     '{}', which {rule}",
+                    mount.container_path
+                )
+            }),
+    }
 }
