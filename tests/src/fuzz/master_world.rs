@@ -577,3 +577,54 @@ fn hear(agent: &mut Agent, said: ToAgent) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::Dice;
+
+    /// The world reaches what it is there for: else its silence would say nothing.
+    #[test]
+    fn tapes_lead_to_tasks_and_to_every_call() {
+        let (mut accepted, mut updates, mut states) = (0, 0, BTreeSet::new());
+        let mut refused = 0;
+        for seed in 0..200 {
+            let tape = Dice::new(seed).bytes(4000);
+            let mut tape = Tape::new(&tape);
+            let mut world = World::new(false);
+            while !tape.is_empty() {
+                world.step(&mut tape);
+            }
+            let statistics = world.master.statistics();
+            accepted += statistics.offers_accepted;
+            updates += statistics.updates_valid;
+            refused += statistics.acknowledgements_invalid;
+            let reached = statistics.tasks_reached.iter().enumerate();
+            states.extend(reached.filter(|(_, count)| **count > 0).map(|(state, _)| state));
+        }
+        assert!(accepted > 500 && updates > 100, "{accepted} accepted, {updates} updates");
+        assert!(refused > 10, "{refused} acknowledgements of nothing");
+        assert!(states.len() >= 8, "states reached: {states:?}");
+    }
+
+    #[test]
+    fn every_call_is_made() {
+        let mut kinds = BTreeSet::new();
+        for seed in 0..400 {
+            let tape = Dice::new(seed).bytes(400);
+            let bytes =
+                message(".mezzo.v1.scheduler.Call", &Known::default(), &mut Tape::new(&tape));
+            let call: Call = decode_checked(&bytes).expect("what is required is there");
+            if mezzo_master_core::validation::scheduler_call(&call).is_ok() {
+                kinds.insert(call.r#type().as_str_name());
+            }
+        }
+        // Of SUBSCRIBE and UPDATE_FRAMEWORK both ids must be equal, which needs a known one; both uuids must
+        // have their length.
+        let rare = ["SUBSCRIBE", "UPDATE_FRAMEWORK", "ACKNOWLEDGE", "ACKNOWLEDGE_OPERATION_STATUS"];
+        let all = (1..=17).filter_map(|number| call::Type::try_from(number).ok());
+        for kind in all.map(|kind| kind.as_str_name()).filter(|kind| !rare.contains(kind)) {
+            assert!(kinds.contains(kind), "{kind} is never made");
+        }
+    }
+}
