@@ -16,3 +16,4 @@ mod survival;
 mod tasks;
 mod upgrade;
 mod usage;
+mod volumes;

@@ -5,7 +5,8 @@
 mod call;
 mod environment;
 mod framework;
-mod id;
+pub(crate) mod id;
+pub(crate) mod operation;
 mod task;
 mod wishes;
 
