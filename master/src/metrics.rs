@@ -127,8 +127,8 @@ fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
 fn read_messages(statistics: &Statistics, readings: &mut Readings) {
     for (principal, counts) in statistics.messages.iter() {
         let name = |what: &str| format!("frameworks/{principal}/{what}");
-        readings.counter(&name("messages_received"), counts.received());
-        readings.counter(&name("messages_processed"), counts.processed());
+        readings.counter(name("messages_received"), counts.received());
+        readings.counter(name("messages_processed"), counts.processed());
     }
 }
 

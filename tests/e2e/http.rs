@@ -241,3 +241,51 @@ fn both_daemons_tell_health_version_and_metrics() {
     get(cluster.address(), "/master/health");
     get(cluster.agent_address(), "/slave(1)/health");
 }
+
+#[test]
+fn a_principal_is_held_to_its_rate_and_told_when_it_oversteps_its_capacity() {
+    let limits = r#"{"limits":[{"principal":"slow","qps":0.2,"capacity":1}]}"#;
+    let master_flags = vec![format!("--rate-limits={limits}")];
+    let mut cluster =
+        Cluster::start(Options { master_flags, ..Options::default() }).expect("a cluster");
+    let subscribe = br#"{"type":"SUBSCRIBE","subscribe":{"framework_info":
+        {"user":"root","name":"n","principal":"slow"}}}"#;
+    let headers = [JSON, ("Accept", "application/json")];
+    let mut stream = request(&cluster, "POST", SCHEDULER, &headers, subscribe);
+    let id = stream.header("mesos-stream-id").expect("a stream id").to_owned();
+    let event: serde_json::Value = serde_json::from_slice(&stream.record()).expect("JSON");
+    let suppress = serde_json::json!({
+        "framework_id": event["subscribed"]["framework_id"], "type": "SUPPRESS",
+    });
+    let post = |cluster: &Cluster| {
+        let headers = [JSON, ("Mesos-Stream-Id", id.as_str())];
+        request(cluster, "POST", SCHEDULER, &headers, suppress.to_string().as_bytes())
+    };
+    assert_eq!(post(&cluster).code, 202, "the first finds nobody before it");
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| post(&cluster).code);
+        let name = "frameworks/slow/messages_received";
+        while cluster.master_metric(name).expect("a metric") < 2.0 {
+            std::thread::yield_now();
+        }
+        let third = post(&cluster);
+        assert_eq!(third.code, 503);
+        let sentence = third.body();
+        assert!(sentence.starts_with("Call SUPPRESS dropped: capacity(1) exceeded"), "{sentence}");
+        let error = loop {
+            let event: serde_json::Value = serde_json::from_slice(&stream.record()).expect("JSON");
+            if event["type"] == "ERROR" {
+                break event;
+            }
+        };
+        assert_eq!(error["error"]["message"], sentence.as_str());
+        assert_eq!(second.join().expect("answered"), 202, "it waits for its turn");
+    });
+    cluster
+        .wait("all that waited to be counted", |cluster| {
+            let processed = cluster.master_metric("frameworks/slow/messages_processed").ok()?;
+            (processed >= 2.0).then_some(())
+        })
+        .expect("counted");
+    assert_eq!(cluster.master_metric("frameworks/slow/messages_received").ok(), Some(3.0));
+}
