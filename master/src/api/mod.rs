@@ -9,6 +9,7 @@ mod operator_grpc;
 mod operator_service;
 mod readers;
 mod reads;
+mod reservations;
 mod routes;
 mod scheduler_grpc;
 mod scheduler_http;

@@ -15,7 +15,7 @@ use mezzo_types::{AgentId, FrameworkId};
 use prost::Message;
 
 use super::scheduler_http::{Encoding, receive, refuse, unavailable};
-use super::{Context, files, reads};
+use super::{Context, files, reads, reservations};
 use crate::handle::Gone;
 
 /// What `/version` says. Clients of Mesos parse the version and decide by it, so it names the Mesos
@@ -56,6 +56,9 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
     if let Some(answered) = reads::answer(&context, &call, &parts.headers, accepted).await {
         return answered;
     }
+    // Mesos answers orders that the agent has yet to carry out with 202.
+    let done =
+        if reservations::is_operation(&call) { StatusCode::ACCEPTED } else { StatusCode::OK };
     match invoke(&context, call).await {
         Ok(Some(response)) => {
             let body = match accepted {
@@ -66,7 +69,7 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
                 answer_body(body.into(), &context.budget).map_err(|busy| unavailable(&busy))?;
             Ok(([(header::CONTENT_TYPE, accepted.mime())], body).into_response())
         }
-        Ok(None) => Ok(StatusCode::OK.into_response()),
+        Ok(None) => Ok(done.into_response()),
         Err(CallError { code, message }) => {
             Err(refuse(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST), message))
         }
@@ -121,6 +124,15 @@ pub(crate) async fn invoke(
                 return Err(bad("Expecting 'mark_agent_gone' to be present"));
             };
             return done(context.handle.mark_agent_gone(AgentId::from(&mark.agent_id)).await);
+        }
+        Type::ReserveResources
+        | Type::UnreserveResources
+        | Type::CreateVolumes
+        | Type::DestroyVolumes
+        | Type::GrowVolume
+        | Type::ShrinkVolume => {
+            let (agent, operation) = reservations::operation_of(call)?;
+            return done(context.handle.operate(AgentId::from(&agent), operation, None).await);
         }
         Type::Unknown => {
             return Err(match call.r#type {
