@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use mezzo_agent_core::{
-    Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
+    Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange, Workload,
 };
 use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
 use mezzo_proto::storage::v1::ContainerRecord;
@@ -18,10 +18,12 @@ use tokio::sync::{mpsc, watch};
 use crate::checkpoint::{self, Records};
 use crate::clock::Clock;
 use crate::containerizer::{self, ContainerEvent, Containerizer, LaunchSpec};
+use crate::executors::{ExecutorMessage, Executors};
 use crate::launch_times::LaunchTimes;
 use crate::link::{LinkEvent, LinkHandle};
 use crate::outbox::Outbox;
 use crate::view::View;
+use crate::volumes::Volumes;
 
 /// Events of containers that wait for the loop; more make the containers' tasks wait.
 pub(crate) const CONTAINER_EVENTS_MAX: usize = 1024;
@@ -70,6 +72,7 @@ pub(crate) struct Agent {
     pub(crate) view: View,
     pub(crate) statistics: watch::Sender<Statistics>,
     pub(crate) launch_times: LaunchTimes,
+    pub(crate) volumes: Volumes,
 }
 
 /// What arrives.
@@ -77,6 +80,7 @@ pub(crate) struct Agent {
 pub(crate) struct Inbox {
     pub(crate) links: mpsc::Receiver<LinkEvent>,
     pub(crate) containers: mpsc::Receiver<ContainerEvent>,
+    pub(crate) executors: mpsc::Receiver<ExecutorMessage>,
 }
 
 /// What an effect comes to once its records are durable.
@@ -100,10 +104,13 @@ struct Running {
     /// Number of Persist effects seen.
     position: Position,
     link: Option<(LinkId, LinkHandle)>,
+    executors: Executors,
     synced: watch::Sender<Synced>,
     /// The core was told that the disk has no room.
     short: bool,
     left: Option<Option<String>>,
+    /// What was carried out was answered at once: the core has more orders.
+    again: bool,
     /// When the latest message of the master was taken.
     message_at: Instant,
 }
@@ -122,9 +129,11 @@ impl Agent {
             outbox: Outbox::default(),
             position: Position::NONE,
             link: None,
+            executors: Executors::default(),
             synced,
             short: false,
             left: None,
+            again: false,
             message_at: Instant::now(),
         };
         tokio::pin!(shutdown);
@@ -145,6 +154,8 @@ impl Agent {
                     Some(event) => running.container_event(event),
                     None => return Err(LoopError::Containers),
                 },
+                // Cancel-safe, as above. Nobody calls once the API is gone, and this loop goes on without it.
+                Some(message) = inbox.executors.recv() => running.executor_message(message),
                 // Cancel-safe. `running` holds the sender, so it cannot end.
                 _ = syncs.changed() => running.take_sync(&mut syncs)?,
                 () = sleep_until(running.agent.clock, timeout) => {
@@ -167,6 +178,8 @@ impl Agent {
                     running.container_event(event);
                 } else if let Ok(event) = inbox.links.try_recv() {
                     running.link_event(event);
+                } else if let Ok(message) = inbox.executors.try_recv() {
+                    running.executor_message(message);
                 } else {
                     break;
                 }
@@ -180,6 +193,10 @@ impl Agent {
     fn assign_gpus(&self, record: &mut ContainerRecord) {
         let Ok(resources) = Resources::from_proto(&record.resources) else { return };
         let id = ContainerId::from(record.container_id.as_str());
+        if record.pid > 0 {
+            record.gpus = self.containers.reassign_gpus(&id, &resources);
+            return;
+        }
         match self.containers.assign_gpus(&id, &resources) {
             Ok(gpus) => record.gpus = gpus,
             Err(error) => tracing::warn!(container = %id, %error, "no GPUs for a container"),
@@ -221,6 +238,11 @@ impl Running {
         }
     }
 
+    fn executor_message(&mut self, message: ExecutorMessage) {
+        let input = self.executors.take(message);
+        self.input(input);
+    }
+
     fn container_event(&mut self, event: ContainerEvent) {
         let input = match event {
             // Its places follow from its ids and are in its record already.
@@ -234,6 +256,9 @@ impl Running {
                 tracing::warn!(%container, %stage, message, "a launch failed");
                 self.agent.launch_times.forget(&container);
                 Input::LaunchFailed { container, message }
+            }
+            ContainerEvent::Updated { container, grant, result } => {
+                Input::Updated { container, grant, result }
             }
             ContainerEvent::Limited { container, limitation } => {
                 Input::Limited { container, limitation: limitation_of(limitation) }
@@ -265,8 +290,16 @@ impl Running {
         Ok(())
     }
 
-    /// Writes down and carries out what the core ordered.
+    /// Writes down and carries out what the core ordered, also what follows from that.
     fn settle(&mut self) -> Result<(), LoopError> {
+        self.settle_once()?;
+        while std::mem::take(&mut self.again) {
+            self.settle_once()?;
+        }
+        Ok(())
+    }
+
+    fn settle_once(&mut self) -> Result<(), LoopError> {
         let mut batch = Batch::new();
         let mut sync = false;
         let before = self.position;
@@ -357,7 +390,8 @@ impl Running {
 
     /// Tells the core whether it may take a launch. Asked when there is one: nobody has to watch the disk.
     fn look_for_room(&mut self, message: &MasterToAgent) {
-        if !matches!(message.message, Some(master_to_agent::Message::RunTask(_))) {
+        use master_to_agent::Message::{ApplyOperation, RunTask, RunTaskGroup};
+        if !matches!(message.message, Some(RunTask(_) | RunTaskGroup(_) | ApplyOperation(_))) {
             return;
         }
         let shortage = self.agent.records.shortage();
@@ -393,19 +427,35 @@ impl Running {
                 mezzo_fault_points::hit!("agent.launch.recorded");
                 tracing::info!(
                     framework_id = %launch.framework_id,
-                    task_id = %launch.executor_id,
+                    executor_id = %launch.executor_id,
                     container = %launch.container,
-                    "launching a task"
+                    executor = matches!(launch.workload, Workload::Executor(_)),
+                    "launching a container"
                 );
                 self.agent.containers.launch(LaunchSpec {
                     container_id: launch.container,
                     agent_id: launch.agent_id,
                     framework_id: launch.framework_id,
                     executor_id: launch.executor_id,
-                    task: launch.task,
+                    framework: launch.framework,
+                    workload: launch.workload,
                     user: launch.user,
                     resources: launch.resources,
                 });
+            }
+            Effect::Update { container, of: (framework, executor), resources, grant, .. } => {
+                self.agent.containers.update(&container, &framework, &executor, resources, grant);
+            }
+            Effect::ExecutorAnswer { request, result, .. } => {
+                self.executors.answer(request, result);
+            }
+            Effect::ExecutorEvent { stream, event, .. } => {
+                // One that is cut off tells of its end, as of any other.
+                self.executors.send(stream, *event);
+            }
+            Effect::CloseExecutor { stream, reason, .. } => {
+                tracing::debug!(stream = stream.0, reason, "closing the stream to an executor");
+                self.executors.close(stream);
             }
             Effect::Signal { container, signal, .. } => {
                 mezzo_fault_points::hit!("agent.signal.sending");
@@ -414,6 +464,20 @@ impl Running {
             Effect::Destroy { container, .. } => {
                 mezzo_fault_points::hit!("agent.destroy.ordered");
                 self.agent.containers.destroy(&container);
+            }
+            // A few calls of the file system that the records are on. What follows rests on them.
+            Effect::MakeVolumes { operation, volumes, .. } => {
+                let outcome = self.agent.volumes.make(&volumes);
+                if let Err(error) = &outcome {
+                    tracing::warn!(%volumes, %error, "persistent volumes are not made");
+                }
+                let outcome = outcome.map_err(|error| error.to_string());
+                self.input(Input::VolumesMade { operation, outcome });
+                self.again = true;
+            }
+            Effect::RemoveVolumes { volumes, .. } => {
+                tracing::info!(%volumes, "removing destroyed volumes");
+                self.agent.volumes.remove(&volumes);
             }
             Effect::View(change) => self.show(change),
             Effect::Left { reason, .. } => self.left = Some(reason),
@@ -474,8 +538,14 @@ fn wanted(effect: &Effect) -> Position {
     match effect {
         Effect::Send { after, .. }
         | Effect::Launch { after, .. }
+        | Effect::Update { after, .. }
+        | Effect::ExecutorAnswer { after, .. }
+        | Effect::ExecutorEvent { after, .. }
+        | Effect::CloseExecutor { after, .. }
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
+        | Effect::MakeVolumes { after, .. }
+        | Effect::RemoveVolumes { after, .. }
         | Effect::Left { after, .. } => *after,
         Effect::Persist(_) | Effect::CloseLink { .. } | Effect::View(_) => Position::NONE,
     }

@@ -6,7 +6,7 @@
 //! - `flags`, `start`, `machine`: what an operator sets, and the way to a running agent.
 //! - `agent`: the loop; `outbox`: what waits for a record; `checkpoint`: the records; `marker`: whose containers these are; `repair`: a
 //!   sound store out of a damaged one.
-//! - `link`: the stream to the master.
+//! - `link`: the stream to the master. `executors`: those to executors.
 //! - `launch_times`: how long launches take, for `metrics`.
 //! - `api`: HTTP and gRPC on one port, answered from `view` and `metrics`.
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
@@ -15,6 +15,7 @@
 //! - [`gpus`]: which GPUs there are, and which container has which.
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
 //! - [`sandbox`]: a run's directory and its `stdout` and `stderr`, from its making to its removal.
+//! - `volumes`: directories of persistent volumes, which outlive all that.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
 
 pub mod accounts;
@@ -25,6 +26,7 @@ mod checkpoint;
 mod clock;
 pub mod containerizer;
 mod device_node;
+mod executors;
 pub mod fetcher;
 mod flags;
 pub mod gpus;
@@ -40,6 +42,7 @@ mod repair;
 pub mod sandbox;
 mod start;
 mod view;
+mod volumes;
 
 pub use agent::Shutdown;
 pub use api::{RoutesError, mode_text};

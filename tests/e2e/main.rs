@@ -3,6 +3,7 @@
 mod cli;
 mod dev;
 mod disks;
+mod executors;
 mod framework;
 mod garbage;
 mod gpus;
@@ -16,3 +17,4 @@ mod survival;
 mod tasks;
 mod upgrade;
 mod usage;
+mod volumes;

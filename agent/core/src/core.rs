@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, agent_to_master};
+use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, MasterToAgent, agent_to_master};
 use mezzo_proto::storage::v1::AgentIdentity;
 use mezzo_proto::v1;
 use mezzo_status_updates::UpdateStreams;
-use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position};
+use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, Resources, Uuid16};
 
 use crate::config::Config;
 use crate::effect::{Change, Effect, Persist, TaskView, ViewChange};
+use crate::executor::{Executor, ExecutorKey};
 use crate::input::{Input, LinkId};
 use crate::link::Link;
+use crate::operation::{Applying, Operation, OutgoingOperation};
 use crate::statistics::Statistics;
 use crate::task::{Container, Framework, Task, TaskKey};
 use crate::timers::{Timer, Timers};
@@ -27,11 +29,20 @@ pub struct Core {
     pub(crate) last_launch: LaunchPosition,
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(crate) tasks: BTreeMap<TaskKey, Task>,
+    /// Those that have not ended. Command tasks have none.
+    pub(crate) executors: BTreeMap<ExecutorKey, Executor>,
     /// Every container of which something may be left.
     pub(crate) containers: BTreeMap<ContainerId, Container>,
     /// Containers of nobody that were found at the start and are being destroyed.
     pub(crate) strangers: BTreeSet<ContainerId>,
     pub(crate) updates: UpdateStreams<TaskKey, Outgoing>,
+    /// What the agent has: what it was configured with, as operations left it.
+    pub(crate) total: Resources,
+    pub(crate) operations: BTreeMap<Uuid16, Operation>,
+    pub(crate) operation_updates: UpdateStreams<Uuid16, OutgoingOperation>,
+    /// Its directories are being made; the master's orders wait.
+    pub(crate) applying: Option<Applying>,
+    pub(crate) waiting: VecDeque<MasterToAgent>,
     pub(crate) link: Option<Link>,
     pub(crate) timers: Timers,
     pub(crate) ids: IdSource,
@@ -70,10 +81,19 @@ impl Core {
             Input::Limited { container, limitation } => self.limited(&container, limitation),
             Input::Exited { container, ending } => self.exited(now, &container, ending),
             Input::Destroyed { container } => self.destroyed(now, &container),
+            Input::Updated { container, grant, result } => self.updated(&container, grant, result),
+            Input::ExecutorCall { request, stream, call } => {
+                self.executor_call(now, request, stream, *call);
+            }
+            Input::ExecutorGone { stream } => self.executor_gone(stream),
+            Input::VolumesMade { operation, outcome } => {
+                self.volumes_made(now, operation, outcome);
+            }
             Input::Room { shortage } => self.shortage = shortage,
             Input::Leave => self.leave(now, None),
         }
         self.forward_updates();
+        self.forward_operations();
     }
 
     pub fn handle_timeout(&mut self, now: Now) {
@@ -82,15 +102,19 @@ impl Core {
                 Timer::Kill(key) => self.grace_over(&key),
                 Timer::Completion(key) => self.completion_time_over(now, &key),
                 Timer::Silence(link) => self.silence_over(now, link),
+                Timer::Executor(key) => self.executor_time_over(&key),
             }
         }
         self.updates.handle_timeout(now);
+        self.operation_updates.handle_timeout(now);
         self.forward_updates();
+        self.forward_operations();
     }
 
     /// Monotonic time, in nanoseconds, at which [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let timers = [self.timers.next(), self.updates.poll_timeout()];
+        let updates = [self.updates.poll_timeout(), self.operation_updates.poll_timeout()];
+        let timers = [self.timers.next(), updates[0], updates[1]];
         timers.into_iter().flatten().min()
     }
 
@@ -105,6 +129,11 @@ impl Core {
     /// The agent as the cluster knows it; `id` is unset before the first registration.
     pub fn info(&self) -> Option<&v1::AgentInfo> {
         self.identity.info.as_ref()
+    }
+
+    /// What the agent has, as operations left it.
+    pub fn total(&self) -> &Resources {
+        &self.total
     }
 
     pub(crate) fn agent_id(&self) -> Option<&v1::AgentId> {
@@ -135,6 +164,7 @@ impl Core {
         let view = TaskView {
             framework_id: key.0.clone(),
             task_id: key.1.clone(),
+            executor_id: task.executor().cloned(),
             info: task.info.clone(),
             container: task.container.clone(),
             pid: task.pid,
@@ -144,19 +174,36 @@ impl Core {
         self.view(ViewChange::Task(Box::new(view)));
     }
 
-    /// Adds a task; its framework is known from the first task to the last.
+    /// Adds a task; its framework is known from the first task or executor to the last.
     pub(crate) fn insert_task(&mut self, key: TaskKey, task: Task, owner: Arc<v1::FrameworkInfo>) {
-        let known = self.frameworks.get(&key.0).is_some_and(|framework| framework.info == owner);
-        let framework = self
-            .frameworks
-            .entry(key.0.clone())
-            .or_insert_with(|| Framework { info: owner.clone(), tasks: 0 });
-        framework.info = owner.clone();
-        framework.tasks += 1;
-        if !known {
-            self.view(ViewChange::Framework(key.0.clone(), owner));
-        }
+        self.know_framework(&key.0, owner).tasks += 1;
         self.tasks.insert(key, task);
+    }
+
+    pub(crate) fn know_framework(
+        &mut self,
+        id: &FrameworkId,
+        owner: Arc<v1::FrameworkInfo>,
+    ) -> &mut Framework {
+        if self.frameworks.get(id).is_none_or(|framework| framework.info != owner) {
+            self.view(ViewChange::Framework(id.clone(), owner.clone()));
+        }
+        let framework = self.frameworks.entry(id.clone()).or_insert_with(|| Framework {
+            info: owner.clone(),
+            tasks: 0,
+            executors: 0,
+        });
+        framework.info = owner;
+        framework
+    }
+
+    /// Forgets a framework of which neither a task nor an executor is left.
+    pub(crate) fn drop_framework_if_idle(&mut self, id: &FrameworkId) {
+        let idle = |framework: &Framework| framework.tasks == 0 && framework.executors == 0;
+        if self.frameworks.get(id).is_some_and(idle) {
+            self.frameworks.remove(id);
+            self.view(ViewChange::FrameworkGone(id.clone()));
+        }
     }
 
     /// Forgets a task that ended and whose ending is nobody's business any more.
@@ -176,11 +223,11 @@ impl Core {
         self.view(ViewChange::TaskGone(key.0.clone(), key.1.clone()));
         if let Some(framework) = self.frameworks.get_mut(&key.0) {
             framework.tasks -= 1;
-            if framework.tasks == 0 {
-                self.frameworks.remove(&key.0);
-                self.view(ViewChange::FrameworkGone(key.0.clone()));
-            }
         }
+        if !task.ended() {
+            self.leave_executor(key, task.executor());
+        }
+        self.drop_framework_if_idle(&key.0);
         true
     }
 

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
-use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId};
+use mezzo_types::{
+    AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId, Uuid16,
+};
 
-use crate::input::LinkId;
+use crate::executor::{ExecutorPhase, ExecutorRefusal};
+use crate::input::{ExecutorStreamId, LinkId, RequestId};
 
 /// Carried out in order. What has an `after` waits until that position is durable, and everything
 /// with an `after` behind it waits too: so a container is launched before it is signalled.
@@ -29,6 +35,14 @@ pub enum Effect {
         launch: Box<Launch>,
         after: Position,
     },
+    /// The container's resources changed to these. Answered by `Updated` with the same `grant`, unless the container ends.
+    Update {
+        container: ContainerId,
+        of: (FrameworkId, ExecutorId),
+        resources: Resources,
+        grant: u64,
+        after: Position,
+    },
     /// To the command, by way of the container's init.
     Signal {
         container: ContainerId,
@@ -39,6 +53,35 @@ pub enum Effect {
     /// `Destroyed` always, by `Exited` before it if a command ran.
     Destroy {
         container: ContainerId,
+        after: Position,
+    },
+    /// The answer to a call of an executor. Of SUBSCRIBE it comes before the events.
+    ExecutorAnswer {
+        request: RequestId,
+        result: Result<ExecutorAnswer, ExecutorRefusal>,
+        after: Position,
+    },
+    ExecutorEvent {
+        stream: ExecutorStreamId,
+        event: Box<ExecutorEvent>,
+        after: Position,
+    },
+    /// The core is done with the stream: it ends once what was sent before has left.
+    CloseExecutor {
+        stream: ExecutorStreamId,
+        reason: String,
+        after: Position,
+    },
+    /// Make the directories of new volumes. Answered by `VolumesMade`.
+    MakeVolumes {
+        operation: Uuid16,
+        volumes: Resources,
+        after: Position,
+    },
+    /// Move the directories of destroyed volumes away, at once, and delete them when there is time. Those
+    /// that are not there were moved away before.
+    RemoveVolumes {
+        volumes: Resources,
         after: Position,
     },
     View(ViewChange),
@@ -68,9 +111,40 @@ pub enum Change {
     /// `sandbox`, `cgroup` and `exit_file` are the shell's to fill in: it chooses them.
     PutContainer(Box<ContainerRecord>),
     DeleteContainer(ContainerId),
+    PutExecutor(FrameworkId, ExecutorId, Box<ExecutorRecord>),
+    DeleteExecutor(FrameworkId, ExecutorId),
+    PutResources(Box<ResourcesRecord>),
+    PutOperation(Uuid16, Box<OperationRecord>),
+    DeleteOperation(Uuid16),
 }
 
-/// Everything needed to start a task's container.
+/// A call of an executor that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutorAnswer {
+    /// The stream is open (HTTP 200).
+    Subscribed,
+    /// Taken (HTTP 202).
+    Accepted,
+}
+
+/// What an executor is told. Its tasks go as the framework sent them: what this release does not know of them
+/// must reach the executor.
+#[derive(Clone, Debug)]
+pub enum ExecutorEvent {
+    Launch(TaskForExecutor),
+    LaunchGroup(Vec<TaskForExecutor>),
+    /// Any other event.
+    Other(v1::executor::Event),
+}
+
+/// A task as received, and as understood.
+#[derive(Clone, Debug)]
+pub struct TaskForExecutor {
+    pub raw: Bytes,
+    pub info: Arc<v1::TaskInfo>,
+}
+
+/// Everything needed to start a container.
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub container: ContainerId,
@@ -79,10 +153,19 @@ pub struct Launch {
     pub framework: Arc<v1::FrameworkInfo>,
     /// The task's id: a command task is its own executor.
     pub executor_id: ExecutorId,
-    pub task: Arc<v1::TaskInfo>,
+    pub workload: Workload,
     /// Name of the user to run as.
     pub user: String,
     pub resources: Resources,
+}
+
+/// What a container is for.
+#[derive(Clone, Debug)]
+pub enum Workload {
+    /// A command task.
+    Task(Arc<v1::TaskInfo>),
+    /// An executor, which runs tasks in its container.
+    Executor(Arc<v1::ExecutorInfo>),
 }
 
 /// A change of what readers see.
@@ -96,6 +179,29 @@ pub enum ViewChange {
     Task(Box<TaskView>),
     /// Ended and acknowledged (or forsaken): history.
     TaskGone(FrameworkId, TaskId),
+    Executor(Box<ExecutorView>),
+    /// Ended: history.
+    ExecutorGone(FrameworkId, ExecutorId),
+    /// What the agent has, as operations left it.
+    Total(Box<Resources>),
+    /// An operation that was carried out, or was not.
+    Operation(Box<v1::Operation>),
+    /// Its ending was acknowledged.
+    OperationGone(Uuid16),
+}
+
+/// An executor as readers see it. Command tasks have none.
+#[derive(Clone, Debug)]
+pub struct ExecutorView {
+    pub framework_id: FrameworkId,
+    pub executor_id: ExecutorId,
+    pub info: Arc<v1::ExecutorInfo>,
+    pub container: ContainerId,
+    /// Of the container's first process, once it was started.
+    pub pid: Option<i32>,
+    pub phase: ExecutorPhase,
+    /// What the container may use: the executor's resources and those of its tasks.
+    pub resources: Resources,
 }
 
 /// A task as readers see it.
@@ -103,6 +209,8 @@ pub enum ViewChange {
 pub struct TaskView {
     pub framework_id: FrameworkId,
     pub task_id: TaskId,
+    /// `None` for a command task, which is its own executor.
+    pub executor_id: Option<ExecutorId>,
     pub info: Arc<v1::TaskInfo>,
     pub container: Option<ContainerId>,
     /// Of the container's first process, once it was started.

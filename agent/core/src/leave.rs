@@ -25,6 +25,7 @@ impl Core {
         } else if self.link.as_ref().is_some_and(|link| link.registered.is_some()) {
             self.tell_departure();
         }
+        self.shut_executors_down(now, None);
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in keys {
             self.order_kill(now, &key, None, Cause::Ordered);
@@ -41,6 +42,7 @@ impl Core {
         self.forget_identity();
         // Nobody listens to updates any more.
         self.updates.disconnected();
+        self.operation_updates.disconnected();
         self.send(id, agent_to_master::Message::Unregister(Unregister {}), self.position);
     }
 

@@ -9,7 +9,9 @@
 //! | `core` | [`Core`]: dispatch, timers, effects |
 //! | `link` | registration with the master, fencing by term |
 //! | `launch` | orders to run a task, each taken once |
+//! | `operation`, `waiting` | operations on resources, and orders that wait for one |
 //! | `kill` | kills, their grace period and what follows it; shutdown of a framework |
+//! | `executor` | executors of frameworks, from the first task to their end |
 //! | `leave` | leaving the cluster for good |
 //! | `compatibility` | what an agent may change of itself and still be the same |
 //! | `container` | what containers report |
@@ -30,7 +32,7 @@
 //! ```
 //!
 //! A command task has no executor process: the agent speaks for it (executor id = task id, source
-//! `SOURCE_EXECUTOR`), and by `SOURCE_AGENT` where Mesos' agent would.
+//! `SOURCE_EXECUTOR`), and by `SOURCE_AGENT` where Mesos' agent would. Tasks of an executor: see `executor`.
 //!
 //! # Durability
 //!
@@ -45,12 +47,14 @@ mod container;
 mod core;
 mod effect;
 mod ending;
+mod executor;
 mod input;
 mod invariants;
 mod kill;
 mod launch;
 mod leave;
 mod link;
+mod operation;
 mod record;
 mod recovery;
 mod statistics;
@@ -58,6 +62,7 @@ mod status;
 mod task;
 mod timers;
 mod updates;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -65,10 +70,17 @@ mod tests;
 pub use crate::core::Core;
 pub use collection::{Collection, Retention};
 pub use compatibility::RecoverError;
-pub use config::{Config, DEFAULT_KILL_GRACE, ReconfigurationPolicy};
-pub use effect::{Change, Effect, Launch, Persist, TaskStage, TaskView, ViewChange};
+pub use config::{
+    Config, DEFAULT_EXECUTOR_REGISTRATION_TIMEOUT, DEFAULT_EXECUTOR_REREGISTRATION_TIMEOUT,
+    DEFAULT_EXECUTOR_SHUTDOWN_GRACE, DEFAULT_KILL_GRACE, ReconfigurationPolicy,
+};
+pub use effect::{
+    Change, Effect, ExecutorAnswer, ExecutorEvent, ExecutorView, Launch, Persist, TaskForExecutor,
+    TaskStage, TaskView, ViewChange, Workload,
+};
 pub use ending::signal_name;
-pub use input::{Ending, Input, Limitation, LinkId};
+pub use executor::{ExecutorPhase, ExecutorRefusal, validate_call};
+pub use input::{Ending, ExecutorStreamId, Input, Limitation, LinkId, RequestId};
 pub use invariants::Violation;
 pub use recovery::{Checkpoint, Observed};
 pub use statistics::Statistics;

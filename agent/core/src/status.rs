@@ -28,8 +28,7 @@ impl Core {
             state: state as i32,
             source: Some(source as i32),
             agent_id: self.agent_id().cloned(),
-            // A command task is its own executor.
-            executor_id: Some(v1::ExecutorId { value: crate::record::text(&key.1) }),
+            executor_id: Some(self.executor_of(key)),
             timestamp: Some(now.unix_secs_f64()),
             container_status: container.map(|id| self.container_status(id, pid)),
             ..v1::TaskStatus::default()
@@ -52,7 +51,19 @@ impl Core {
         }
     }
 
-    fn container_status(&self, id: &ContainerId, pid: Option<i32>) -> v1::ContainerStatus {
+    /// A command task is its own executor.
+    fn executor_of(&self, key: &TaskKey) -> v1::ExecutorId {
+        match self.tasks.get(key).and_then(|task| task.executor()) {
+            Some(executor) => executor.into(),
+            None => v1::ExecutorId { value: crate::record::text(&key.1) },
+        }
+    }
+
+    pub(crate) fn container_status(
+        &self,
+        id: &ContainerId,
+        pid: Option<i32>,
+    ) -> v1::ContainerStatus {
         let address =
             IpAddress { ip_address: Some(self.config.ip.clone()), ..IpAddress::default() };
         let network = v1::NetworkInfo { ip_addresses: vec![address], ..v1::NetworkInfo::default() };

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use mezzo_types::Now;
 
+use crate::executor::ExecutorKey;
 use crate::input::LinkId;
 use crate::task::TaskKey;
 
@@ -15,6 +16,8 @@ pub(crate) enum Timer {
     Completion(TaskKey),
     /// The master was silent for too long.
     Silence(LinkId),
+    /// An executor had time enough, to subscribe or to end.
+    Executor(ExecutorKey),
 }
 
 #[derive(Debug, Default)]

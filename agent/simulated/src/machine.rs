@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use mezzo_agent_core::{
     Checkpoint, Config, Core, Effect, Ending, Input, Launch, LinkId, RecoverError, ViewChange,
+    Workload,
 };
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_types::{ContainerId, Now};
@@ -103,10 +104,20 @@ impl Machine {
                     self.end(now, &container, KILLED);
                     self.core.handle(now, Input::Destroyed { container });
                 }
+                // There are no directories to make.
+                Effect::MakeVolumes { operation, .. } => {
+                    self.core.handle(now, Input::VolumesMade { operation, outcome: Ok(()) });
+                }
+                Effect::RemoveVolumes { .. } => {}
                 Effect::View(ViewChange::Registered(term)) => {
                     wants.push(Want::Registered(term.is_some()));
                 }
                 Effect::View(_) => {}
+                // No executor is ever started here.
+                Effect::Update { .. }
+                | Effect::ExecutorAnswer { .. }
+                | Effect::ExecutorEvent { .. }
+                | Effect::CloseExecutor { .. } => {}
                 Effect::Left { reason, .. } => wants.push(Want::Left(reason)),
             }
         }
@@ -114,7 +125,11 @@ impl Machine {
 
     fn launch(&mut self, now: Now, launch: &Launch, wants: &mut Vec<Want>) {
         let container = launch.container.clone();
-        let Some(command) = &launch.task.command else {
+        let command = match &launch.workload {
+            Workload::Task(task) => task.command.as_ref(),
+            Workload::Executor(_) => None,
+        };
+        let Some(command) = command else {
             let message = "a simulated agent runs tasks with a command only".to_owned();
             return self.core.handle(now, Input::LaunchFailed { container, message });
         };

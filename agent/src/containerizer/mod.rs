@@ -25,6 +25,7 @@ mod command;
 mod config;
 mod destroy;
 mod environment;
+mod executor;
 mod guard;
 mod handle;
 mod link;
@@ -35,12 +36,14 @@ mod run;
 mod spec;
 mod stage;
 mod support;
+mod update;
 mod user;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{ContainerizerConfig, StartError};
+pub use executor::ExecutorSettings;
 pub use guard::DeviceGuard;
 pub use handle::Containerizer;
 pub use report::chain;

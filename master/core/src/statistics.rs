@@ -69,6 +69,17 @@ pub struct Statistics {
     pub updates_invalid: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    /// Messages between frameworks and executors: handed on, or dropped because nobody listened.
+    pub messages_to_executors_valid: u64,
+    pub messages_to_executors_invalid: u64,
+    pub messages_of_executors_valid: u64,
+    pub messages_of_executors_invalid: u64,
+    pub operation_updates_valid: u64,
+    pub operation_updates_invalid: u64,
+    pub operation_acknowledgements_valid: u64,
+    pub operation_acknowledgements_invalid: u64,
+    /// Operations on resources in ACCEPTs that broke a rule.
+    pub operations_refused: u64,
     pub calls: u64,
     /// By principal, while a framework of it is known.
     pub messages: Arc<BTreeMap<String, Arc<MessageCounts>>>,

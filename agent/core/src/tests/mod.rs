@@ -1,9 +1,11 @@
 //! A core with a model of its shell around it: records, links, and effects as one line of text each.
 
 mod endings;
+mod executors;
 mod kills;
 mod life;
 mod links;
+mod operations;
 mod property;
 mod recovery;
 mod room;
@@ -16,10 +18,12 @@ use mezzo_proto::internal::v1::{
     Acknowledge, AgentToMaster, KillTask, LaunchPosition, MasterToAgent, Registered, RunTask,
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
-use mezzo_types::{ContainerId, Now};
+use mezzo_types::{ContainerId, Now, Resources, Uuid16};
 use prost::Message;
 
 use crate::{Change, Checkpoint, Config, Core, Effect, Ending, Input, LinkId, Observed, Persist};
@@ -34,6 +38,9 @@ pub(super) struct Records {
     pub last_launch: LaunchPosition,
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub executors: BTreeMap<(String, String), ExecutorRecord>,
+    pub resources: Option<ResourcesRecord>,
+    pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
 
 impl Records {
@@ -55,6 +62,19 @@ impl Records {
                 Change::DeleteContainer(id) => {
                     self.containers.remove(id.as_str());
                 }
+                Change::PutExecutor(framework, executor, record) => {
+                    self.executors.insert((framework.to_string(), executor.to_string()), *record);
+                }
+                Change::DeleteExecutor(framework, executor) => {
+                    self.executors.remove(&(framework.to_string(), executor.to_string()));
+                }
+                Change::PutResources(record) => self.resources = Some(*record),
+                Change::PutOperation(uuid, record) => {
+                    self.operations.insert(uuid, *record);
+                }
+                Change::DeleteOperation(uuid) => {
+                    self.operations.remove(&uuid);
+                }
             }
         }
     }
@@ -65,6 +85,9 @@ impl Records {
             last_launch: self.last_launch,
             tasks: self.tasks.values().cloned().collect(),
             containers: self.containers.values().cloned().collect(),
+            executors: self.executors.values().cloned().collect(),
+            resources: self.resources.clone(),
+            operations: self.operations.values().cloned().collect(),
             unreadable: 0,
         }
     }
@@ -298,7 +321,28 @@ fn line(effect: &Effect) -> Option<String> {
         }
         Effect::Signal { signal, after, .. } => format!("signal {signal} after {after}"),
         Effect::Destroy { after, .. } => format!("destroy after {after}"),
+        Effect::MakeVolumes { volumes, after, .. } => {
+            format!("make volumes {volumes} after {after}")
+        }
+        Effect::RemoveVolumes { volumes, after } => {
+            format!("remove volumes {volumes} after {after}")
+        }
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
+        Effect::Update { resources, grant, after, .. } => {
+            format!("update {grant} to {resources} after {after}")
+        }
+        Effect::ExecutorAnswer { request, result, after } => match result {
+            Ok(answer) => format!("answer {} {answer:?} after {after}", request.0),
+            Err(refusal) => {
+                format!("answer {} {}: {refusal} after {after}", request.0, refusal.http_code())
+            }
+        },
+        Effect::ExecutorEvent { stream, event, after } => {
+            format!("event {} {} after {after}", stream.0, executors::event_line(event))
+        }
+        Effect::CloseExecutor { stream, reason, after } => {
+            format!("close executor {}: {reason} after {after}", stream.0)
+        }
         Effect::View(_) => return None,
     })
 }
@@ -318,6 +362,18 @@ fn change(change: &Change) -> String {
         Change::DeleteTask(_, id) => format!("no {id}"),
         Change::PutContainer(record) => format!("container with pid {}", record.pid),
         Change::DeleteContainer(_) => "no container".to_owned(),
+        Change::PutExecutor(_, id, record) => {
+            format!("executor {id} {}", record.phase().as_str_name())
+        }
+        Change::DeleteExecutor(_, id) => format!("no executor {id}"),
+        Change::PutResources(record) => {
+            format!("total {}", Resources::from_proto(&record.total).unwrap())
+        }
+        Change::PutOperation(_, record) => {
+            let states = record.updates.iter().map(|status| status.state().as_str_name());
+            format!("operation [{}]", states.collect::<Vec<_>>().join(" "))
+        }
+        Change::DeleteOperation(_) => "no operation".to_owned(),
     }
 }
 

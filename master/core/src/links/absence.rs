@@ -150,7 +150,9 @@ impl Master {
         for (framework, task) in tasks {
             self.task_unreachable(now, &framework, &task, position);
         }
+        self.operations_unreachable(id, position);
         self.allocator.remove_agent(id);
+        self.drop_executors_of_agent(id);
         self.send_agent_lost(id, position);
         self.view_agent(id);
     }

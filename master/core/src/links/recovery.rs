@@ -54,7 +54,9 @@ impl Master {
                 failover_due_ns: None,
                 admitted: Position(0),
                 tasks: BTreeMap::new(),
+                executors: BTreeSet::new(),
                 offers: BTreeSet::new(),
+                operations: BTreeMap::new(),
             };
             master.frameworks.insert(id.clone(), framework);
             master.start_failover(now, id, floor);
@@ -67,13 +69,18 @@ impl Master {
                 continue;
             }
             let unreachable = record.state() == agent_record::State::Unreachable;
-            let total = Resources::from_proto(&info.resources).unwrap_or_default();
+            let configured = Resources::from_proto(&info.resources).unwrap_or_default();
+            let total =
+                Self::registered_total(&configured, &record.total_resources).unwrap_or(configured);
             let agent = Agent {
                 id: id.clone(),
                 info,
                 version: String::new(),
                 boot_id: record.boot_id.clone(),
+                confirmed: total.clone(),
                 total,
+                doubtful: false,
+                operations: BTreeMap::new(),
                 link: None,
                 admitted: Position(0),
                 registered_unix_ns: record.since_unix_ns,
@@ -86,6 +93,7 @@ impl Master {
                 since_unix_ns: now.unix_ns,
                 unreachable_since_unix_ns: unreachable.then_some(record.since_unix_ns),
                 tasks: BTreeSet::new(),
+                executors: BTreeMap::new(),
                 offers: BTreeSet::new(),
             };
             master.agents.insert(id.clone(), agent);
@@ -97,6 +105,7 @@ impl Master {
             master.view_agent(id);
         }
         master.recover_placements(registry);
+        master.recover_operations(registry);
         master.recovered_at_first = master.recovered.len();
         master.timers.set(now.plus(floor), Timer::Recovery);
         master.await_pruning(now);

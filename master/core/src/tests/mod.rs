@@ -6,6 +6,8 @@ mod agents;
 mod calls;
 mod cluster;
 mod departure;
+mod executors;
+mod operations;
 mod promises;
 mod random;
 mod room;

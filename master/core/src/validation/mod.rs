@@ -4,12 +4,15 @@
 
 mod call;
 mod environment;
+mod executor;
 mod framework;
-mod id;
+pub(crate) mod id;
+pub(crate) mod operation;
 mod task;
 mod wishes;
 
 pub use call::scheduler_call;
+pub(crate) use executor::{ExecutorContext, Wanted, executor_task, task_group};
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
 pub(crate) use task::{Context, task_info};
 pub(crate) use wishes::offer_constraints;
