@@ -461,7 +461,8 @@ async fn the_same_calls_travel_over_grpc() {
     rig.launch(&executor("sleep 1000"), "t", "wait").await;
     rig.until("the launch", |rig| rig.waiting.is_empty()).await;
     let address = format!("http://{}", cluster.agent_address());
-    let mut client = ExecutorClient::connect(address).await.expect("connects");
+    let endpoint = tonic::transport::Endpoint::from_shared(address).expect("an address");
+    let mut client = ExecutorClient::new(endpoint.connect().await.expect("connects"));
     let subscribe = Call {
         subscribe: Some(call::Subscribe::default()),
         ..by_hand(&rig, call::Type::Subscribe)

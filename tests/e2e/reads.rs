@@ -334,8 +334,9 @@ fn subscribers_see_what_happens_in_either_encoding_and_over_grpc() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
     runtime.block_on(async {
-        let mut client =
-            OperatorClient::connect(format!("http://{address}")).await.expect("connects");
+        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}"));
+        let channel = endpoint.expect("an address").connect().await.expect("connects");
+        let mut client = OperatorClient::new(channel);
         let request = Call { r#type: Some(call::Type::GetTasks as i32), ..Call::default() };
         let response = client.invoke(request).await.expect("answers").into_inner();
         let tasks = response.get_tasks.expect("tasks").tasks;

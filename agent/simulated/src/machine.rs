@@ -304,7 +304,7 @@ mod tests {
             framework_id: "f".into(),
             framework: Default::default(),
             executor_id: "e".into(),
-            task: Default::default(),
+            workload: Workload::Task(Default::default()),
             user: String::new(),
             resources: Default::default(),
         };

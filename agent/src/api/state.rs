@@ -18,6 +18,8 @@ type Key = (String, String);
 
 /// What is shown of the executors.
 struct Shown {
+    /// What the agent has, as operations left it.
+    total: Resources,
     tasks: GetTasks,
     executors: GetExecutors,
     frameworks: GetFrameworks,
@@ -45,6 +47,7 @@ fn state(context: &Context) -> Vec<u8> {
         runs.insert(key, (container.to_string(), directory.unwrap_or_default()));
     }
     let shown = Shown {
+        total: view.total(),
         tasks: view.tasks(),
         executors: view.executors(),
         frameworks: view.frameworks(),
@@ -56,7 +59,7 @@ fn state(context: &Context) -> Vec<u8> {
 }
 
 fn write(out: &mut Vec<u8>, context: &Context, info: &v1::AgentInfo, shown: &Shown) {
-    let total = Resources::from_proto(&info.resources).unwrap_or_default();
+    let total = &shown.total;
     let allocated = shown.allocated();
     let mut object = Object::begin(out);
     object.text("version", MESOS_VERSION);
@@ -73,10 +76,10 @@ fn write(out: &mut Vec<u8>, context: &Context, info: &v1::AgentInfo, shown: &Sho
     if let Some(domain) = &info.domain {
         object.message("domain", domain);
     }
-    object.field("resources", |out| legacy::resources(out, &total));
-    legacy::by_role(&mut object, "reserved_resources", &total, legacy::resources);
+    object.field("resources", |out| legacy::resources(out, total));
+    legacy::by_role(&mut object, "reserved_resources", total, legacy::resources);
     object.field("unreserved_resources", |out| legacy::resources(out, &total.unreserved()));
-    legacy::by_role(&mut object, "reserved_resources_full", &total, legacy::full);
+    legacy::by_role(&mut object, "reserved_resources_full", total, legacy::full);
     object.field("unreserved_resources_full", |out| legacy::full(out, &total.unreserved()));
     legacy::by_role(&mut object, "reserved_resources_allocated", &allocated, legacy::resources);
     object.field("unreserved_resources_allocated", |out| {
