@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `agent` | `identity` | `AgentIdentity` |
 //! | `agent` | `last_launch` | `LastLaunch` |
+//! | `agent` | `drain` | `DrainRecord`, while the agent is drained |
 //! | `tasks` | framework id, a zero byte, task id | `TaskRecord` |
 //! | `containers` | container id | `ContainerRecord` |
 //!
@@ -13,7 +14,9 @@
 use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Change, Checkpoint};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, DrainRecord, LastLaunch, TaskRecord,
+};
 use mezzo_store::{Batch, Layout, OpenError, Progress, ReadError, Shortage, Store, WriteError};
 use mezzo_types::{FrameworkId, TaskId};
 use prost::Message;
@@ -24,6 +27,7 @@ pub(crate) const CONTAINERS: &str = "containers";
 
 pub(crate) const IDENTITY: &[u8] = b"identity";
 pub(crate) const LAST_LAUNCH: &[u8] = b"last_launch";
+pub(crate) const DRAIN: &[u8] = b"drain";
 
 /// Raise it when an older agent could no longer read what this one writes.
 const FORMAT: u32 = 1;
@@ -102,6 +106,12 @@ impl Records {
                 Err(error) => unreadable(&mut checkpoint, "agent/last_launch", &error),
             }
         }
+        if let Some(value) = self.store.get(AGENT, DRAIN)? {
+            match DrainRecord::decode(value.as_slice()) {
+                Ok(drain) => checkpoint.drain = Some(drain),
+                Err(error) => unreadable(&mut checkpoint, "agent/drain", &error),
+            }
+        }
         for entry in self.store.scan(TASKS, []) {
             let (key, value) = entry?;
             match TaskRecord::decode(&*value) {
@@ -166,6 +176,8 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
             let record = LastLaunch { position: Some(position) };
             batch.add_put(AGENT, LAST_LAUNCH, record.encode_to_vec());
         }
+        Change::PutDrain(Some(record)) => batch.add_put(AGENT, DRAIN, record.encode_to_vec()),
+        Change::PutDrain(None) => batch.add_delete(AGENT, DRAIN),
         Change::PutTask(framework, task, record) => {
             batch.add_put(TASKS, task_key(&framework, &task), record.encode_to_vec());
         }
@@ -205,6 +217,7 @@ mod tests {
             add(&mut batch, Change::PutTask("f".into(), "t".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutContainer(Box::new(container.clone())));
+            add(&mut batch, Change::PutDrain(Some(DrainRecord::default())));
             add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
             records.write(batch, |_| {}).unwrap();
         }
@@ -213,6 +226,7 @@ mod tests {
         assert_eq!(found.last_launch, position);
         assert_eq!(found.tasks, [task]);
         assert_eq!(found.containers, [container]);
+        assert_eq!(found.drain, Some(DrainRecord::default()));
         assert_eq!(found.unreadable, 0);
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct View {
 struct State {
     agent: Option<Box<v1::AgentInfo>>,
     registered: Option<u64>,
+    drain: Option<(v1::DrainConfig, i64)>,
     frameworks: BTreeMap<FrameworkId, Arc<v1::FrameworkInfo>>,
     completed_frameworks: VecDeque<Arc<v1::FrameworkInfo>>,
     tasks: BTreeMap<(FrameworkId, TaskId), Entry>,
@@ -71,6 +72,7 @@ impl View {
         match change {
             ViewChange::Agent(info) => state.agent = Some(info),
             ViewChange::Registered(term) => state.registered = term,
+            ViewChange::Drain(drain) => state.drain = drain,
             ViewChange::Framework(id, info) => {
                 state.frameworks.insert(id, info);
             }
@@ -93,6 +95,11 @@ impl View {
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The order to drain, and when it came (nanoseconds since the epoch).
+    pub(crate) fn drain(&self) -> Option<(v1::DrainConfig, i64)> {
+        self.read().drain
     }
 
     pub(crate) fn agent(&self) -> Option<v1::AgentInfo> {

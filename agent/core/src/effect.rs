@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, DrainRecord, TaskRecord};
 use mezzo_proto::v1;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId};
 
@@ -68,6 +68,8 @@ pub enum Change {
     /// `sandbox`, `cgroup` and `exit_file` are the shell's to fill in: it chooses them.
     PutContainer(Box<ContainerRecord>),
     DeleteContainer(ContainerId),
+    /// The agent is drained, or is not any more.
+    PutDrain(Option<DrainRecord>),
 }
 
 /// Everything needed to start a task's container.
@@ -91,6 +93,8 @@ pub enum ViewChange {
     Agent(Box<v1::AgentInfo>),
     /// The term of the master that the agent is registered with.
     Registered(Option<u64>),
+    /// The agent is drained, by which order and since when; or is not any more.
+    Drain(Option<(v1::DrainConfig, i64)>),
     Framework(FrameworkId, Arc<v1::FrameworkInfo>),
     FrameworkGone(FrameworkId),
     Task(Box<TaskView>),

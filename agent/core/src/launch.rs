@@ -154,6 +154,13 @@ impl Core {
                 message: "the agent is leaving the cluster".to_owned(),
             });
         }
+        if self.draining.is_some() {
+            return Err(Rejection {
+                state: TaskState::TaskDropped,
+                reason: Reason::AgentDraining,
+                message: "the task arrived while the agent was drained".to_owned(),
+            });
+        }
         if let Some(shortage) = &self.shortage {
             return Err(Rejection {
                 state: TaskState::TaskDropped,

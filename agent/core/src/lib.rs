@@ -43,6 +43,7 @@ mod compatibility;
 mod config;
 mod container;
 mod core;
+mod drain;
 mod effect;
 mod ending;
 mod input;

@@ -116,6 +116,7 @@ impl Core {
         Register {
             agent_info: self.identity.info.clone(),
             version: self.config.version.clone(),
+            ip: self.config.ip.clone(),
             boot_id: self.config.boot_id.clone(),
             highest_term: self.identity.highest_term,
             last_launch: Some(self.last_launch),
@@ -143,6 +144,12 @@ impl Core {
             (Some(Message::ShutdownFramework(shutdown)), true) => {
                 self.shutdown_framework(now, &shutdown.framework_id.into());
             }
+            (Some(Message::Drain(drain)), true) => self.drain(now, drain),
+            (Some(Message::UpdateFramework(update)), true) => {
+                if let Some(info) = update.framework_info {
+                    self.update_framework(info);
+                }
+            }
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
@@ -152,9 +159,7 @@ impl Core {
                     | Message::ShutdownExecutor(_)
                     | Message::ExecutorMessage(_)
                     | Message::ApplyOperation(_)
-                    | Message::AcknowledgeOperation(_)
-                    | Message::Drain(_)
-                    | Message::UpdateFramework(_),
+                    | Message::AcknowledgeOperation(_),
                 ),
                 true,
             ) => {}
@@ -209,6 +214,8 @@ impl Core {
                 self.timers.set(due, Timer::Silence(id));
             }
         }
+        // If it still is drained, the master says so next.
+        self.end_drain();
         self.statistics.registrations += 1;
         self.view(ViewChange::Registered(Some(term)));
         if leaving {

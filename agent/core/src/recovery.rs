@@ -22,7 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezzo_proto::internal::v1::LaunchPosition;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord, task_record};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, DrainRecord, TaskRecord, task_record,
+};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::{Reason, Source};
@@ -49,6 +51,7 @@ pub struct Checkpoint {
     pub last_launch: LaunchPosition,
     pub tasks: Vec<TaskRecord>,
     pub containers: Vec<ContainerRecord>,
+    pub drain: Option<DrainRecord>,
     /// Records that could not be read at all.
     pub unreadable: u64,
 }
@@ -89,7 +92,7 @@ impl Core {
         observed: &BTreeMap<ContainerId, Observed>,
         seed: [u64; 2],
     ) -> Result<Core, RecoverError> {
-        let Checkpoint { identity, last_launch, tasks, containers, unreadable } = checkpoint;
+        let Checkpoint { identity, last_launch, tasks, containers, drain, unreadable } = checkpoint;
         let mut was =
             identity.filter(|was| was.info.as_ref().is_some_and(|info| info.id.is_some()));
         let mut info = config.info.clone();
@@ -137,6 +140,7 @@ impl Core {
             effects: Default::default(),
             position: Position::NONE,
             leaving: None,
+            draining: None,
             shortage: None,
             statistics: Statistics { recovery_errors: unreadable, ..Statistics::default() },
         };
@@ -158,6 +162,7 @@ impl Core {
         for record in tasks {
             core.recover_task(now, record, member, same_boot, observed);
         }
+        core.recover_drain(now, drain, member);
         core.destroy_orphans(observed);
         core.forward_updates();
         Ok(core)

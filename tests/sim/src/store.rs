@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::internal::v1::LaunchPosition;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, DrainRecord, TaskRecord};
 
 /// What the records say.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,7 @@ pub struct Records {
     /// By framework and task.
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub drain: Option<DrainRecord>,
 }
 
 impl Records {
@@ -23,6 +24,7 @@ impl Records {
         match change.clone() {
             Change::PutIdentity(identity) => self.identity = Some(*identity),
             Change::DeleteIdentity => self.identity = None,
+            Change::PutDrain(drain) => self.drain = drain,
             Change::PutLastLaunch(position) => self.last_launch = position,
             Change::PutTask(framework, task, record) => {
                 self.tasks.insert((framework.to_string(), task.to_string()), *record);
@@ -97,6 +99,7 @@ impl Store {
             last_launch: records.last_launch,
             tasks: records.tasks.into_values().collect(),
             containers: records.containers.into_values().collect(),
+            drain: records.drain,
             unreadable: 0,
         }
     }

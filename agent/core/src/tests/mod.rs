@@ -1,5 +1,6 @@
 //! A core with a model of its shell around it: records, links, and effects as one line of text each.
 
+mod drains;
 mod endings;
 mod kills;
 mod life;
@@ -16,7 +17,7 @@ use mezzo_proto::internal::v1::{
     Acknowledge, AgentToMaster, KillTask, LaunchPosition, MasterToAgent, Registered, RunTask,
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, DrainRecord, TaskRecord};
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
 use mezzo_types::{ContainerId, Now};
@@ -34,6 +35,7 @@ pub(super) struct Records {
     pub last_launch: LaunchPosition,
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub drain: Option<DrainRecord>,
 }
 
 impl Records {
@@ -42,6 +44,7 @@ impl Records {
             match change.clone() {
                 Change::PutIdentity(identity) => self.identity = Some(*identity),
                 Change::DeleteIdentity => self.identity = None,
+                Change::PutDrain(drain) => self.drain = drain,
                 Change::PutLastLaunch(position) => self.last_launch = position,
                 Change::PutTask(framework, task, record) => {
                     self.tasks.insert((framework.to_string(), task.to_string()), *record);
@@ -65,6 +68,7 @@ impl Records {
             last_launch: self.last_launch,
             tasks: self.tasks.values().cloned().collect(),
             containers: self.containers.values().cloned().collect(),
+            drain: self.drain,
             unreadable: 0,
         }
     }
@@ -307,6 +311,7 @@ fn change(change: &Change) -> String {
     match change {
         Change::PutIdentity(identity) => format!("identity of term {}", identity.highest_term),
         Change::DeleteIdentity => "no identity".to_owned(),
+        Change::PutDrain(drain) => if drain.is_some() { "drain" } else { "no drain" }.to_owned(),
         Change::PutLastLaunch(position) => {
             format!("last launch {}.{}", position.term, position.sequence)
         }
