@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use mezzo_master_core::{Answer, Input, LinkId, Refusal, RequestId, StreamId};
+use mezzo_master_core::{Answer, Input, LinkId, Order, Refusal, RequestId, StreamId};
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::{Call, Event};
@@ -117,6 +117,11 @@ impl Handle {
         agent: AgentId,
     ) -> Result<Result<Answer, Refusal>, Gone> {
         self.request(|request| Input::MarkAgentGone { request, agent }).await
+    }
+
+    /// An operator decides something about roles, machines or agents.
+    pub(crate) async fn order(&self, order: Order) -> Result<Result<Answer, Refusal>, Gone> {
+        self.request(|request| Input::Order { request, order: Box::new(order) }).await
     }
 
     async fn request(

@@ -96,6 +96,7 @@ pub async fn run(
     let info = master_info(&flags, address, &recovered.registry.counters.cluster_id);
     let mut config = Config::new(info.clone());
     config.root_submissions = flags.root_submissions;
+    config.offer_timeout = flags.offer_timeout;
     config.agent_ping_timeout = flags.agent_ping_timeout;
     config.max_agent_ping_timeouts = flags.max_agent_ping_timeouts;
     config.agent_reregister_timeout = flags.agent_reregister_timeout;
@@ -129,6 +130,7 @@ pub async fn run(
         master_info: Arc::new(info),
         start_time: started.unix_secs_f64(),
         elected_time: clock.now().unix_secs_f64(),
+        flags: Arc::new(flags.told()),
     };
     let router = api::router(context).await.map_err(MasterError::Api)?;
     let (stop, stopped) = watch::channel(false);

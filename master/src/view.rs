@@ -10,6 +10,8 @@ use mezzo_proto::v1::master::response::{
 };
 use mezzo_types::{AgentId, FrameworkId, TaskId};
 
+use crate::decisions::Decisions;
+
 /// Ended tasks that are remembered (Mesos: 1000 a framework).
 const COMPLETED_TASKS_MAX: usize = 10_000;
 /// Removed frameworks that are remembered (Mesos: `--max_completed_frameworks`).
@@ -19,6 +21,7 @@ const COMPLETED_FRAMEWORKS_MAX: usize = 50;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     state: Arc<RwLock<State>>,
+    decisions: Decisions,
 }
 
 #[derive(Debug, Default)]
@@ -41,6 +44,7 @@ struct AgentEntry {
 impl View {
     /// Takes over one change.
     pub(crate) fn apply(&self, change: ViewChange) {
+        self.decisions.apply(&change);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match change {
             ViewChange::Framework { info, connected, active } => {
@@ -114,6 +118,11 @@ impl View {
             | ViewChange::Quotas(_)
             | ViewChange::Maintenance { .. } => {}
         }
+    }
+
+    /// What operators decided.
+    pub(crate) fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     /// GET_TASKS.

@@ -38,4 +38,11 @@ pub(crate) struct Agent {
     pub(crate) unreachable_since_unix_ns: Option<i64>,
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
     pub(crate) offers: BTreeSet<OfferId>,
+    /// Where it is reached, as it says itself: with its hostname, the machine that maintenance is
+    /// planned for. Unknown until it registered.
+    pub(crate) ip: String,
+    /// Offered to nobody, by an operator's order.
+    pub(crate) deactivated: bool,
+    /// While it is being drained, or has been, and since when (nanoseconds since the epoch).
+    pub(crate) drain: Option<(v1::DrainInfo, i64)>,
 }

@@ -99,6 +99,16 @@ impl Master {
             Some(Type::Reconcile) => {
                 self.reconcile(now, id, &call.reconcile.unwrap_or_default());
             }
+            Some(Type::AcceptInverseOffers) => {
+                let answer = call.accept_inverse_offers.unwrap_or_default();
+                let filters = answer.filters.as_ref();
+                self.answer_inverse_offers(now, id, &answer.inverse_offer_ids, filters, true);
+            }
+            Some(Type::DeclineInverseOffers) => {
+                let answer = call.decline_inverse_offers.unwrap_or_default();
+                let filters = answer.filters.as_ref();
+                self.answer_inverse_offers(now, id, &answer.inverse_offer_ids, filters, false);
+            }
             Some(Type::Teardown) => {
                 let position = self.remove_framework(now, id);
                 return Ok((Answer::Accepted, position));
@@ -118,8 +128,6 @@ impl Master {
             Some(
                 kind @ (Type::Shutdown
                 | Type::Message
-                | Type::AcceptInverseOffers
-                | Type::DeclineInverseOffers
                 | Type::AcknowledgeOperationStatus
                 | Type::ReconcileOperations),
             ) => {

@@ -6,6 +6,8 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Call;
 use mezzo_types::{AgentId, FrameworkId, TaskId};
 
+use crate::order::Order;
+
 /// A framework's event stream, numbered by the shell; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -49,4 +51,6 @@ pub enum Input {
     Teardown { request: RequestId, framework: FrameworkId },
     /// An operator asserts that an agent will never come back: its id is barred.
     MarkAgentGone { request: RequestId, agent: AgentId },
+    /// An operator decides something about roles, machines or agents.
+    Order { request: RequestId, order: Box<Order> },
 }

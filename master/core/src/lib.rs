@@ -9,6 +9,7 @@
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
 //! | `links` | agents that come, go silent and come back |
+//! | `order` | what operators decide: `weights`, `quota`, `maintenance` with `inverse_offers`, `drain` |
 //! | `registry` | the replicated state: commands and their deterministic application |
 //! | `validation` | what a user can get wrong, and the sentence that says so |
 //! | `status` | status updates that the master itself makes |
@@ -22,14 +23,19 @@ mod accept;
 mod agent;
 mod calls;
 mod config;
+mod drain;
 mod effect;
 mod framework;
 mod input;
 mod invariants;
+mod inverse_offers;
 mod links;
+mod maintenance;
 mod master;
 mod offers;
 mod operator;
+mod order;
+mod quota;
 mod reconcile;
 mod registry;
 mod statistics;
@@ -39,6 +45,7 @@ mod task;
 mod timers;
 mod updates;
 pub mod validation;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -48,5 +55,6 @@ pub use effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 pub use input::{Input, LinkId, RequestId, StreamId};
 pub use invariants::Violation;
 pub use master::Master;
+pub use order::Order;
 pub use registry::{Registry, is_default_weight, is_no_quota};
 pub use statistics::Statistics;

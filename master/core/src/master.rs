@@ -6,6 +6,7 @@ use mezzo_master_allocator::Allocator;
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{Command, Counters};
 use mezzo_proto::v1;
+use mezzo_proto::v1::quota::QuotaConfig;
 use mezzo_proto::v1::scheduler::{Event, event};
 use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId};
 
@@ -14,7 +15,9 @@ use crate::config::Config;
 use crate::effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 use crate::framework::Framework;
 use crate::input::{Input, LinkId, RequestId, StreamId};
+use crate::inverse_offers::InverseOffers;
 use crate::links::Removals;
+use crate::maintenance::Maintenance;
 use crate::offers::Offer;
 use crate::statistics::Statistics;
 use crate::timers::{Timer, Timers};
@@ -42,6 +45,13 @@ pub struct Master {
     pub(crate) gone: BTreeMap<AgentId, i64>,
     pub(crate) gone_by_age: BTreeSet<(i64, AgentId)>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
+    /// By role; roles of weight 1 are not here.
+    pub(crate) weights: BTreeMap<String, f64>,
+    pub(crate) quotas: BTreeMap<String, QuotaConfig>,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) inverse_offers: InverseOffers,
+    /// Draining agents of which a task was forgotten: they may be drained.
+    pub(crate) drained_maybe: BTreeSet<AgentId>,
     pub(crate) streams: BTreeMap<StreamId, FrameworkId>,
     pub(crate) links: BTreeMap<LinkId, AgentId>,
     pub(crate) timers: Timers,
@@ -71,6 +81,11 @@ impl Master {
             gone: BTreeMap::new(),
             gone_by_age: BTreeSet::new(),
             offers: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            maintenance: Maintenance::default(),
+            inverse_offers: InverseOffers::default(),
+            drained_maybe: BTreeSet::new(),
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
             timers: Timers::default(),
@@ -102,8 +117,9 @@ impl Master {
                 self.operator_teardown(now, request, &framework);
             }
             Input::MarkAgentGone { request, agent } => self.mark_agent_gone(now, request, &agent),
+            Input::Order { request, order } => self.order(now, request, *order),
         }
-        self.allocate_if_due(now);
+        self.follow_up(now);
     }
 
     /// Does what is due at `now`; call it when [`Master::poll_timeout`] has passed.
@@ -117,9 +133,18 @@ impl Master {
                 Timer::Recovery => self.recovery_timeout(now),
                 Timer::Removal => self.run_removals(now),
                 Timer::RegistryGc => self.prune_registry(now),
+                Timer::OfferTimeout(offer) => self.offer_timeout(now, &offer),
+                Timer::InverseOffer(agent) => self.ask_to_leave_later(&agent),
             }
         }
+        self.follow_up(now);
+    }
+
+    /// What an input left to be looked at once all of it was taken in.
+    fn follow_up(&mut self, now: Now) {
+        self.settle_drains(now);
         self.allocate_if_due(now);
+        self.ask_to_leave(now);
     }
 
     /// When [`Master::handle_timeout`] is wanted next, in monotonic nanoseconds.
@@ -155,7 +180,7 @@ impl Master {
     fn allocate_if_due(&mut self, now: Now) {
         if self.allocator.poll_timeout().is_some_and(|due| due <= now.mono_ns) {
             let allocations = self.allocator.allocate(now);
-            self.make_offers(allocations);
+            self.make_offers(now, allocations);
         }
     }
 
@@ -281,8 +306,8 @@ impl Master {
             since_unix_ns,
             registered_unix_ns: agent.registered_unix_ns,
             total: agent.total.to_proto(),
-            deactivated: false,
-            drain: None,
+            deactivated: agent.deactivated,
+            drain: agent.drain,
         };
         self.view(change);
     }

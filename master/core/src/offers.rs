@@ -12,6 +12,7 @@ use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources};
 use crate::effect::ViewChange;
 use crate::framework::has_capability;
 use crate::master::Master;
+use crate::timers::Timer;
 
 /// An outstanding offer.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Offer {
     pub(crate) role: String,
     /// Allocated to `role`.
     pub(crate) resources: Resources,
+    /// When it is taken back.
+    pub(crate) due_ns: Option<u64>,
 }
 
 /// How long a refused resource is not offered again unless the filter says otherwise (Mesos).
@@ -39,10 +42,11 @@ pub(crate) fn refuse_duration(filters: Option<&v1::Filters>) -> Duration {
 
 impl Master {
     /// Turns what the allocator gave into offers; one OFFERS event per framework.
-    pub(crate) fn make_offers(&mut self, allocations: Vec<Allocation>) {
+    pub(crate) fn make_offers(&mut self, now: Now, allocations: Vec<Allocation>) {
         // With what the offers rest on: an agent that a crash could take back is not offered.
         let mut by_framework: BTreeMap<FrameworkId, (Position, Vec<v1::Offer>)> = BTreeMap::new();
         for allocation in allocations {
+            let unavailability = self.unavailability_of(&allocation.agent);
             let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
             let Some(framework) = self.frameworks.get_mut(&allocation.framework) else { continue };
             let id = OfferId::from(format!("{}-O{}", self.config.master_info.id, self.next_offer));
@@ -59,8 +63,16 @@ impl Master {
                 allocation_info: Some(v1::resource::AllocationInfo {
                     role: Some(allocation.role.clone()),
                 }),
+                unavailability,
                 ..v1::Offer::default()
             };
+            if unavailability.is_some() {
+                self.inverse_offers.look_at(&allocation.agent);
+            }
+            let due_ns = self.config.offer_timeout.map(|timeout| now.plus(timeout));
+            if let Some(due) = due_ns {
+                self.timers.set(due, Timer::OfferTimeout(id.clone()));
+            }
             agent.offers.insert(id.clone());
             framework.offers.insert(id.clone());
             let (after, offers) = by_framework.entry(allocation.framework.clone()).or_default();
@@ -73,6 +85,7 @@ impl Master {
                     agent: allocation.agent,
                     role: allocation.role,
                     resources: allocation.resources,
+                    due_ns,
                 },
             );
             self.statistics.offers_sent += 1;
@@ -92,6 +105,9 @@ impl Master {
     /// Forgets an offer; what becomes of its resources is the caller's business.
     pub(crate) fn take_offer(&mut self, id: &OfferId) -> Option<Offer> {
         let offer = self.offers.remove(id)?;
+        if let Some(due) = offer.due_ns {
+            self.timers.cancel(due, Timer::OfferTimeout(id.clone()));
+        }
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.remove(id);
         }
@@ -149,18 +165,28 @@ impl Master {
             None => return,
         };
         for id in offers {
-            let Some(offer) = self.take_offer(&id) else { continue };
-            self.statistics.offers_rescinded += 1;
-            self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
-            let stream = self.frameworks.get(&offer.framework).and_then(|f| f.stream);
-            let Some(stream) = stream else { continue };
-            let event = Event {
-                r#type: Some(event::Type::Rescind as i32),
-                rescind: Some(event::Rescind { offer_id: (&id).into() }),
-                ..Event::default()
-            };
-            self.send_event(stream, event, Position(0));
+            self.rescind(now, &id);
         }
+    }
+
+    /// Nobody answered the offer for as long as an operator lets it be out.
+    pub(crate) fn offer_timeout(&mut self, now: Now, id: &OfferId) {
+        self.rescind(now, id);
+    }
+
+    /// Takes an offer back, and tells its framework.
+    pub(crate) fn rescind(&mut self, now: Now, id: &OfferId) {
+        let Some(offer) = self.take_offer(id) else { return };
+        self.statistics.offers_rescinded += 1;
+        self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
+        let stream = self.frameworks.get(&offer.framework).and_then(|f| f.stream);
+        let Some(stream) = stream else { return };
+        let event = Event {
+            r#type: Some(event::Type::Rescind as i32),
+            rescind: Some(event::Rescind { offer_id: id.into() }),
+            ..Event::default()
+        };
+        self.send_event(stream, event, Position(0));
     }
 }
 
@@ -174,7 +200,7 @@ fn on_the_wire(info: &v1::FrameworkInfo, resources: &Resources) -> Vec<v1::Resou
 }
 
 /// Where an agent serves its API.
-fn agent_url(info: &v1::AgentInfo) -> v1::Url {
+pub(crate) fn agent_url(info: &v1::AgentInfo) -> v1::Url {
     v1::Url {
         scheme: "http".to_owned(),
         address: v1::Address {

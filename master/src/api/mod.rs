@@ -2,6 +2,7 @@
 //! The handlers translate; what a call means is decided in the core, whatever way it came.
 
 mod agent_link;
+mod legacy_orders;
 mod operator;
 mod operator_grpc;
 mod routes;
@@ -42,6 +43,8 @@ pub(crate) struct Context {
     /// Wall-clock seconds at the start, and when the lead was taken.
     pub(crate) start_time: f64,
     pub(crate) elected_time: f64,
+    /// Name and value of every flag that is set.
+    pub(crate) flags: Arc<Vec<v1::Flag>>,
 }
 
 impl Context {

@@ -9,7 +9,7 @@ use mezzo_proto::internal::v1::agent_link_server::AgentLinkServer;
 use mezzo_proto::v1::master::operator_server::OperatorServer;
 
 use super::{
-    Context, MAX_MESSAGE_BYTES, agent_link, operator, operator_grpc, scheduler_grpc,
+    Context, MAX_MESSAGE_BYTES, agent_link, legacy_orders, operator, operator_grpc, scheduler_grpc,
     scheduler_http, scheduler_service::SchedulerService,
 };
 
@@ -59,6 +59,10 @@ async fn dispatch(context: Context, request: Request) -> Response {
         }
         _ if under(path, "/api/v1") => {
             post(request, |request| operator::handle(context, request)).await
+        }
+        _ if legacy_orders::is_one(path) => {
+            let path = path.to_owned();
+            legacy_orders::handle(context, path, request).await
         }
         _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
     }

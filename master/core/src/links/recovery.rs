@@ -87,6 +87,9 @@ impl Master {
                 unreachable_since_unix_ns: unreachable.then_some(record.since_unix_ns),
                 tasks: BTreeSet::new(),
                 offers: BTreeSet::new(),
+                ip: String::new(),
+                deactivated: record.deactivated,
+                drain: record.drain_info.map(|info| (info, record.drain_started_unix_ns)),
             };
             master.agents.insert(id.clone(), agent);
             if unreachable {
@@ -97,6 +100,7 @@ impl Master {
             master.view_agent(id);
         }
         master.recover_placements(registry);
+        master.recover_orders(now, registry);
         master.recovered_at_first = master.recovered.len();
         master.timers.set(now.plus(floor), Timer::Recovery);
         master.await_pruning(now);

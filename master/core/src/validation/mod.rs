@@ -5,8 +5,12 @@
 mod call;
 mod framework;
 mod id;
+mod maintenance;
+mod quota;
 mod task;
 
 pub use call::scheduler_call;
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
+pub(crate) use maintenance::{MachineKey, machines, schedule};
+pub(crate) use quota::{quota_config, quota_request};
 pub(crate) use task::{Context, task_info};
