@@ -9,8 +9,8 @@ use mezzo_proto::v1::scheduler::{Call, Event, call};
 use mezzo_tests::{Cluster, Options};
 use prost::Message;
 
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
     headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
 }
@@ -42,7 +42,7 @@ impl Answer {
         chunk[end + 1..].to_vec()
     }
 
-    fn body(mut self) -> String {
+    pub(crate) fn body(mut self) -> String {
         let length = self.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body).expect("the body");
@@ -50,7 +50,7 @@ impl Answer {
     }
 }
 
-fn request(
+pub(crate) fn request(
     cluster: &Cluster,
     method: &str,
     path: &str,
@@ -80,7 +80,7 @@ fn request(
     Answer { code, headers, reader }
 }
 
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
 const SCHEDULER: &str = "/api/v1/scheduler";
 

@@ -9,6 +9,7 @@ mod gpus;
 mod guards;
 mod http;
 mod ill_disks;
+mod operators;
 mod partition;
 mod pymesos;
 mod sandbox;
