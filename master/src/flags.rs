@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mezzo_http_server::PEER_TIMEOUT_MIN;
-use mezzo_master_core::RateLimit;
+use mezzo_master_core::{CallRates, RateLimit};
 use mezzo_proto::v1;
 use mezzo_types::format_duration;
 
@@ -73,6 +73,11 @@ pub struct Flags {
     #[arg(long, alias = "recovery_agent_removal_limit", default_value = "100%", value_name = "N%", value_parser = percentage)]
     pub recovery_agent_removal_limit: f64,
 
+    /// How fast frameworks may call, by principal: JSON as in Mesos, or the file that holds it
+    /// (file:///PATH) [default: no limit]
+    #[arg(long, alias = "rate_limits", value_name = "JSON", value_parser = crate::rate_limits::rate_limits)]
+    pub rate_limits: Option<CallRates>,
+
     /// How often the lists of unreachable and of gone agents are pruned.
     #[arg(long, alias = "registry_gc_interval", default_value = "15mins", value_parser = positive_duration)]
     pub registry_gc_interval: Duration,
@@ -109,6 +114,7 @@ impl Flags {
                 "recovery_agent_removal_limit",
                 Some(format!("{}%", self.recovery_agent_removal_limit)),
             ),
+            ("rate_limits", self.rate_limits.as_ref().map(crate::rate_limits::told)),
             ("registry_gc_interval", Some(format_duration(self.registry_gc_interval))),
             ("registry_max_agent_age", Some(format_duration(self.registry_max_agent_age))),
             ("registry_max_agent_count", Some(self.registry_max_agent_count.to_string())),

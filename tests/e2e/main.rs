@@ -11,7 +11,6 @@ mod http;
 mod ill_disks;
 mod operators;
 mod partition;
-mod pymesos;
 mod sandbox;
 mod slow_disks;
 mod survival;

@@ -53,6 +53,17 @@ impl InverseOffers {
         of_it.filter_map(|asked| asked.answer.clone()).collect()
     }
 
+    /// What does not fit: each question that is out was asked of exactly one holder.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let out = self.out.iter().find(|(offer, key)| {
+            self.asked.get(*key).and_then(|asked| asked.outstanding.as_ref()) != Some(*offer)
+        });
+        let asked = self.asked.values().filter_map(|asked| asked.outstanding.as_ref());
+        let stray = asked.into_iter().find(|offer| !self.out.contains_key(*offer));
+        let offer = out.map(|(offer, _)| offer).or(stray)?;
+        Some(format!("inverse offer '{offer}' is out on one side only"))
+    }
+
     /// The framework is removed for good.
     pub(crate) fn forget_answers_of(&mut self, framework: &FrameworkId) {
         self.asked.retain(|(_, of), _| of != framework);

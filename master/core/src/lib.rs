@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
+//! | `throttle` | how fast calls are carried out |
 //! | `links` | agents that come, go silent and come back |
 //! | `order` | what operators decide: `weights`, `quota`, `maintenance` with `inverse_offers`, `drain` |
 //! | `registry` | the replicated state: commands and their deterministic application |
@@ -42,6 +43,7 @@ mod statistics;
 mod status;
 mod subscribe;
 mod task;
+mod throttle;
 mod timers;
 mod updates;
 pub mod validation;
@@ -57,4 +59,5 @@ pub use invariants::Violation;
 pub use master::Master;
 pub use order::Order;
 pub use registry::{Registry, is_default_weight, is_no_quota};
-pub use statistics::Statistics;
+pub use statistics::{MessageCounts, Statistics};
+pub use throttle::{CallRate, CallRates, WAITING_MAX};

@@ -27,6 +27,8 @@ pub(crate) enum Timer {
     OfferTimeout(OfferId),
     /// Somebody's filter for inverse offers of the agent may be over.
     InverseOffer(AgentId),
+    /// The next call may be carried out of those that wait for a rate limit.
+    Throttle(usize),
 }
 
 /// Timers by due time (monotonic nanoseconds).
@@ -42,6 +44,10 @@ impl Timers {
 
     pub(crate) fn cancel(&mut self, due_ns: u64, timer: Timer) {
         self.by_due.remove(&(due_ns, timer));
+    }
+
+    pub(crate) fn has(&self, due_ns: u64, timer: Timer) -> bool {
+        self.by_due.contains(&(due_ns, timer))
     }
 
     pub(crate) fn next_due(&self) -> Option<u64> {

@@ -154,11 +154,12 @@ impl Quotas {
         }
     }
 
-    /// Somebody in the role gave them back.
+    /// Somebody in the role gave them back: its limit leaves more, and its guarantee may lack more.
     pub(super) fn discharge(&mut self, role: &str, resources: &Resources) {
         if let Some(book) = self.books.get_mut(top(role)) {
             book.consumed.subtract(&open(resources));
             book.withheld.give_way();
+            self.headroom.give_way();
         }
     }
 
@@ -175,6 +176,7 @@ impl Quotas {
             book.consumed.subtract(amount);
             book.withheld.give_way();
         });
+        self.headroom.give_way();
     }
 
     fn each_reserved(&mut self, total: &Resources, mut change: impl FnMut(&mut Book, &Quantities)) {

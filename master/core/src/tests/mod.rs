@@ -10,4 +10,5 @@ mod orders;
 mod promises;
 mod random;
 mod room;
+mod throttle;
 mod updates;

@@ -3,14 +3,17 @@
 //! The rules are those of Mesos 1.11 (`src/master/validation.cpp`); the sentences are Mezzo's.
 
 mod call;
+mod environment;
 mod framework;
 mod id;
 mod maintenance;
 mod quota;
 mod task;
+mod wishes;
 
 pub use call::scheduler_call;
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
 pub(crate) use maintenance::{MachineKey, machines, schedule};
 pub(crate) use quota::{quota_config, quota_request};
 pub(crate) use task::{Context, task_info};
+pub(crate) use wishes::offer_constraints;

@@ -105,6 +105,20 @@ fn what_was_kept_free_is_given_out_when_the_guarantee_is_met_elsewhere() {
 }
 
 #[test]
+fn a_role_that_lost_what_its_guarantee_wants_may_have_what_was_held_back() {
+    let mut allocator = allocator();
+    allocator.set_quota(at(0), "b", quota(Some(1), None));
+    framework(&mut allocator, "f", "a");
+    add_agent(&mut allocator, at(0), "s1", room(1, 0));
+    add_agent(&mut allocator, at(0), "s2", room(5, 0));
+    assert_eq!(allocate(&mut allocator, at(0)), ["f a s1 cpus:1", "f a s2 cpus:4"]);
+    allocator.set_quota(at(10), "a", quota(Some(5), None));
+    assert_eq!(allocate(&mut allocator, at(20)), [""; 0]);
+    allocator.remove_agent(&"s1".into());
+    assert_eq!(allocate(&mut allocator, at(30)), ["f a s2 cpus:1"]);
+}
+
+#[test]
 fn agents_of_before_count_until_they_are_back() {
     let mut allocator = allocator();
     allocator.set_quota(at(0), "a", quota(None, Some(4)));
