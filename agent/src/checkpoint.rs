@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `agent` | `identity` | `AgentIdentity` |
 //! | `agent` | `last_launch` | `LastLaunch` |
+//! | `agent` | `drain` | `DrainRecord`, while the agent is drained |
 //! | `tasks` | framework id, a zero byte, task id | `TaskRecord` |
 //! | `containers` | container id | `ContainerRecord` |
 //! | `agent` | `resources` | `ResourcesRecord` |
@@ -17,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, ExecutorRecord, LastLaunch, OperationRecord, ResourcesRecord,
-    TaskRecord,
+    AgentIdentity, ContainerRecord, DrainRecord, ExecutorRecord, LastLaunch, OperationRecord,
+    ResourcesRecord, TaskRecord,
 };
 use mezzo_store::{Batch, Layout, OpenError, Progress, ReadError, Shortage, Store, WriteError};
 use mezzo_types::{ExecutorId, FrameworkId, TaskId};
@@ -33,6 +34,7 @@ pub(crate) const EXECUTORS: &str = "executors";
 pub(crate) const IDENTITY: &[u8] = b"identity";
 pub(crate) const LAST_LAUNCH: &[u8] = b"last_launch";
 pub(crate) const RESOURCES: &[u8] = b"resources";
+pub(crate) const DRAIN: &[u8] = b"drain";
 
 /// Raise it when an older agent could no longer read what this one writes.
 const FORMAT: u32 = 1;
@@ -128,6 +130,12 @@ impl Records {
                 Err(error) => unreadable(&mut checkpoint, &name(OPERATIONS, &key), &error),
             }
         }
+        if let Some(value) = self.store.get(AGENT, DRAIN)? {
+            match DrainRecord::decode(value.as_slice()) {
+                Ok(drain) => checkpoint.drain = Some(drain),
+                Err(error) => unreadable(&mut checkpoint, "agent/drain", &error),
+            }
+        }
         for entry in self.store.scan(TASKS, []) {
             let (key, value) = entry?;
             match TaskRecord::decode(&*value) {
@@ -199,6 +207,8 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
             let record = LastLaunch { position: Some(position) };
             batch.add_put(AGENT, LAST_LAUNCH, record.encode_to_vec());
         }
+        Change::PutDrain(Some(record)) => batch.add_put(AGENT, DRAIN, record.encode_to_vec()),
+        Change::PutDrain(None) => batch.add_delete(AGENT, DRAIN),
         Change::PutTask(framework, task, record) => {
             batch.add_put(TASKS, task_key(&framework, &task), record.encode_to_vec());
         }
@@ -257,6 +267,7 @@ mod tests {
             add(&mut batch, Change::PutTask("f".into(), "t".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutContainer(Box::new(container.clone())));
+            add(&mut batch, Change::PutDrain(Some(DrainRecord::default())));
             add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
             add(
                 &mut batch,
@@ -283,6 +294,7 @@ mod tests {
         assert_eq!(found.executors, [executor]);
         assert_eq!(found.resources, Some(resources));
         assert_eq!(found.operations.len(), 1);
+        assert_eq!(found.drain, Some(DrainRecord::default()));
         assert_eq!(found.unreadable, 0);
     }
 

@@ -32,6 +32,7 @@ pub(crate) struct View {
 struct State {
     agent: Option<Box<v1::AgentInfo>>,
     registered: Option<u64>,
+    drain: Option<(v1::DrainConfig, i64)>,
     frameworks: BTreeMap<FrameworkId, Arc<v1::FrameworkInfo>>,
     completed_frameworks: VecDeque<Arc<v1::FrameworkInfo>>,
     tasks: BTreeMap<(FrameworkId, TaskId), Entry>,
@@ -108,6 +109,7 @@ impl View {
         match change {
             ViewChange::Agent(info) => state.agent = Some(info),
             ViewChange::Registered(term) => state.registered = term,
+            ViewChange::Drain(drain) => state.drain = drain,
             ViewChange::Framework(id, info) => {
                 state.frameworks.insert(id, info);
             }
@@ -158,6 +160,11 @@ impl View {
     /// What the agent has, as operations left it.
     pub(crate) fn total(&self) -> Resources {
         self.read().total.clone()
+    }
+
+    /// The order to drain, and when it came (nanoseconds since the epoch).
+    pub(crate) fn drain(&self) -> Option<(v1::DrainConfig, i64)> {
+        self.read().drain
     }
 
     pub(crate) fn agent(&self) -> Option<v1::AgentInfo> {

@@ -8,6 +8,7 @@ use crate::files::{CpArguments, FsArguments};
 use crate::kill::KillArguments;
 use crate::list::{FrameworksArguments, PsArguments};
 use crate::logs::LogsArguments;
+use crate::orders::{DrainArguments, MaintenanceCommand, QuotaCommand, WeightsCommand};
 use crate::output::Format;
 use crate::run::RunArguments;
 use crate::usage::{StatsArguments, TopArguments};
@@ -60,6 +61,27 @@ pub(crate) enum Command {
         /// The agent's id, as `mezzo agents` shows it.
         agent: String,
     },
+    /// End an agent's tasks, and offer it to nobody until it is reactivated.
+    Drain(DrainArguments),
+    /// Offer an agent to nobody; its tasks go on.
+    Deactivate {
+        /// The agent's id, as `mezzo agents` shows it.
+        agent: String,
+    },
+    /// Offer an agent again that was drained or deactivated.
+    Reactivate {
+        /// The agent's id, as `mezzo agents` shows it.
+        agent: String,
+    },
+    /// Plan, begin and end the maintenance of machines.
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
+    /// What roles may have at most, and what is kept free for them.
+    #[command(subcommand)]
+    Quota(QuotaCommand),
+    /// Which share of the cluster roles get.
+    #[command(subcommand)]
+    Weights(WeightsCommand),
     /// List frameworks.
     Frameworks(FrameworksArguments),
     /// Print what a task has written.

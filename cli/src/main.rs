@@ -9,6 +9,7 @@
 //! | `logs`, `files`, `kill`, `find` | one task: its output, its files, its end, where it is |
 //! | `usage` | `mezzo stats`, `mezzo top` |
 //! | `gone` | an agent that never comes back |
+//! | `orders` | what operators decide: drain, maintenance, quotas, weights |
 //! | `output` | tables and JSON on stdout |
 //! | `failure` | what goes to stderr when something fails, and the exit code |
 //!
@@ -27,6 +28,7 @@ mod interrupt;
 mod kill;
 mod list;
 mod logs;
+mod orders;
 mod output;
 mod quantity;
 mod run;
@@ -92,6 +94,12 @@ async fn dispatch(arguments: Arguments) -> Result<u8, Failure> {
         Command::Ps(arguments) => list::tasks(&global, &arguments).await,
         Command::Agents => list::agents(&global).await,
         Command::MarkAgentGone { agent } => gone::mark(&global, &agent).await,
+        Command::Drain(arguments) => orders::drain(&global, arguments).await,
+        Command::Deactivate { agent } => orders::deactivate(&global, &agent).await,
+        Command::Reactivate { agent } => orders::reactivate(&global, &agent).await,
+        Command::Maintenance(command) => orders::maintenance(&global, command).await,
+        Command::Quota(command) => orders::quota(&global, command).await,
+        Command::Weights(command) => orders::weights(&global, command).await,
         Command::Frameworks(arguments) => list::frameworks(&global, &arguments).await,
         Command::Logs(arguments) => logs::logs(&global, &arguments).await,
         Command::Fs(arguments) => files::fs(&global, &arguments).await,

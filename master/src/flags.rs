@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use mezzo_http_server::PEER_TIMEOUT_MIN;
 use mezzo_master_core::{CallRates, RateLimit};
+use mezzo_proto::v1;
+use mezzo_types::format_duration;
 
 /// Flags of `mezzo master`.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +40,11 @@ pub struct Flags {
     /// Listen on other addresses than loopback although callers are not authenticated.
     #[arg(long)]
     pub insecure: bool,
+
+    /// An offer that its framework does not answer is taken back after this time, such as 30secs
+    /// [default: never]
+    #[arg(long, alias = "offer_timeout", value_parser = positive_duration)]
+    pub offer_timeout: Option<Duration>,
 
     /// Time between pings of an agent, such as 15secs.
     #[arg(long, alias = "agent_ping_timeout", default_value = "15secs", value_parser = positive_duration)]
@@ -94,6 +101,50 @@ pub struct Flags {
     /// So many may listen to operator events; one more, and the one who began first is cut off.
     #[arg(long, alias = "max_operator_event_stream_subscribers", default_value_t = crate::view::SUBSCRIBERS_MAX)]
     pub max_operator_event_stream_subscribers: usize,
+}
+
+impl Flags {
+    /// Every flag that is set, as GET_FLAGS tells it.
+    pub(crate) fn told(&self) -> Vec<v1::Flag> {
+        let rate = self.agent_removal_rate_limit;
+        let rate = rate.map(|limit| format!("{}/{}", limit.permits, format_duration(limit.per)));
+        let set = [
+            ("ip", Some(self.ip.to_string())),
+            ("port", Some(self.port.to_string())),
+            ("hostname", self.hostname.clone()),
+            ("work_dir", Some(self.work_dir.display().to_string())),
+            ("cluster", self.cluster.clone()),
+            ("root_submissions", Some(self.root_submissions.to_string())),
+            ("insecure", Some(self.insecure.to_string())),
+            ("offer_timeout", self.offer_timeout.map(format_duration)),
+            ("agent_ping_timeout", Some(format_duration(self.agent_ping_timeout))),
+            ("max_agent_ping_timeouts", Some(self.max_agent_ping_timeouts.to_string())),
+            ("peer_timeout", Some(format_duration(self.peer_timeout))),
+            ("agent_reregister_timeout", Some(format_duration(self.agent_reregister_timeout))),
+            ("agent_removal_rate_limit", rate),
+            (
+                "recovery_agent_removal_limit",
+                Some(format!("{}%", self.recovery_agent_removal_limit)),
+            ),
+            ("max_completed_frameworks", Some(self.max_completed_frameworks.to_string())),
+            (
+                "max_completed_tasks_per_framework",
+                Some(self.max_completed_tasks_per_framework.to_string()),
+            ),
+            (
+                "max_operator_event_stream_subscribers",
+                Some(self.max_operator_event_stream_subscribers.to_string()),
+            ),
+            ("rate_limits", self.rate_limits.as_ref().map(crate::rate_limits::told)),
+            ("registry_gc_interval", Some(format_duration(self.registry_gc_interval))),
+            ("registry_max_agent_age", Some(format_duration(self.registry_max_agent_age))),
+            ("registry_max_agent_count", Some(self.registry_max_agent_count.to_string())),
+        ];
+        let flag = |(name, value): (&str, Option<String>)| {
+            value.map(|value| v1::Flag { name: name.to_owned(), value: Some(value) })
+        };
+        set.into_iter().filter_map(flag).collect()
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use mezzo_master_core::{Answer, Input, LinkId, Refusal, RequestId, StreamId};
+use mezzo_master_core::{Answer, Input, LinkId, Order, Refusal, RequestId, StreamId};
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::{Call, Event};
@@ -128,6 +128,11 @@ impl Handle {
     ) -> Result<Result<Answer, Refusal>, Gone> {
         let operation = Box::new(operation);
         self.request(|request| Input::Operate { request, agent, operation, principal }).await
+    }
+
+    /// An operator decides something about roles, machines or agents.
+    pub(crate) async fn order(&self, order: Order) -> Result<Result<Answer, Refusal>, Gone> {
+        self.request(|request| Input::Order { request, order: Box::new(order) }).await
     }
 
     async fn request(

@@ -9,7 +9,7 @@
 //! | `outbox` | messages that wait for a commit |
 //! | `queue` | messages that wait for a peer |
 //! | `handle` | how connections reach the loop |
-//! | `view` | the copy of the state that readers see |
+//! | `view`, `decisions` | the copy of the state that readers see |
 //! | `registry_store` | the replicated state, key by key on disk |
 //! | `repair` | a sound store out of a damaged one |
 //! | `api` | HTTP and gRPC, one port |
@@ -17,6 +17,7 @@
 
 mod api;
 mod clock;
+mod decisions;
 mod flags;
 mod handle;
 mod leader;

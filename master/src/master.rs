@@ -96,6 +96,7 @@ pub async fn run(
     let info = master_info(&flags, address, &recovered.registry.counters.cluster_id);
     let mut config = Config::new(info.clone());
     config.root_submissions = flags.root_submissions;
+    config.offer_timeout = flags.offer_timeout;
     config.agent_ping_timeout = flags.agent_ping_timeout;
     config.max_agent_ping_timeouts = flags.max_agent_ping_timeouts;
     config.agent_reregister_timeout = flags.agent_reregister_timeout;
@@ -127,11 +128,13 @@ pub async fn run(
     let gate = Gate::new(connections);
     metrics::register_port(&metrics, gate.clone());
     let budget = Budget::new(MEMORY_BYTES);
+    let told = Arc::new(flags.told());
     let elected_time = clock.now().unix_secs_f64();
     let context = Context {
         handle,
         limits,
         budget: budget.clone(),
+        decisions: view.decisions().clone(),
         readers: Readers::new(view.clone()),
         metrics,
         store: disk.clone(),
@@ -141,11 +144,12 @@ pub async fn run(
             elected_time,
             info: info.clone(),
             cluster: flags.cluster.clone(),
-            flags: Arc::default(),
+            flags: Arc::clone(&told),
         }),
         master_info: Arc::new(info),
         start_time: started.unix_secs_f64(),
         elected_time,
+        flags: told,
     };
     let router = api::router(context).await.map_err(MasterError::Api)?;
     let (stop, stopped) = watch::channel(false);

@@ -38,6 +38,29 @@ pub(crate) fn rate_limits(text: &str) -> Result<CallRates, String> {
     }
 }
 
+/// The flag's value again, for those who ask what the process was started with.
+pub(crate) fn told(rates: &CallRates) -> String {
+    let mut limits = Vec::new();
+    for (principal, rate) in &rates.by_principal {
+        let mut limit = serde_json::json!({ "principal": principal });
+        if let Some(rate) = rate {
+            limit["qps"] = rate.per_second.into();
+        }
+        if let Some(capacity) = rate.and_then(|rate| rate.capacity) {
+            limit["capacity"] = capacity.into();
+        }
+        limits.push(limit);
+    }
+    let mut told = serde_json::json!({ "limits": limits });
+    if let Some(rate) = rates.others {
+        told["aggregate_default_qps"] = rate.per_second.into();
+    }
+    if let Some(capacity) = rates.others.and_then(|rate| rate.capacity) {
+        told["aggregate_default_capacity"] = capacity.into();
+    }
+    told.to_string()
+}
+
 fn parse(text: &str) -> Result<CallRates, String> {
     let read: RateLimits = serde_json::from_str(text).map_err(|error| {
         format!(
@@ -86,6 +109,7 @@ mod tests {
         assert_eq!(rates.by_principal["bar"], rate(300.0, None));
         assert_eq!(rates.by_principal["baz"], None);
         assert_eq!(rates.others, rate(333.0, Some(1_000_000)));
+        assert_eq!(parse(&told(&rates)), Ok(rates));
         assert_eq!(parse("{}"), Ok(CallRates::default()));
         assert_eq!(parse(r#"{"aggregate_default_capacity":1}"#), Ok(CallRates::default()));
     }

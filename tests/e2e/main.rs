@@ -10,6 +10,7 @@ mod gpus;
 mod guards;
 mod http;
 mod ill_disks;
+mod operators;
 mod partition;
 mod reads;
 mod sandbox;

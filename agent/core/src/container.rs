@@ -144,8 +144,12 @@ impl Core {
     }
 
     pub(crate) fn killed_during_launch(&self, now: Now, key: &TaskKey) -> v1::TaskStatus {
-        let reason = Reason::TaskKilledDuringLaunch;
+        let cause = self.tasks.get(key).and_then(|task| task.kill).map(|kill| kill.cause);
+        let (state, reason) = match cause {
+            Some(Cause::Draining) => (self.drained_state(&key.0), Reason::AgentDraining),
+            _ => (TaskState::TaskKilled, Reason::TaskKilledDuringLaunch),
+        };
         let message = "Killed before its command was started";
-        self.agent_status(now, key, TaskState::TaskKilled, reason, message)
+        self.agent_status(now, key, state, reason, message)
     }
 }

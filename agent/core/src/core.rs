@@ -10,6 +10,7 @@ use mezzo_status_updates::UpdateStreams;
 use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, Resources, Uuid16};
 
 use crate::config::Config;
+use crate::drain::Draining;
 use crate::effect::{Change, Effect, Persist, TaskView, ViewChange};
 use crate::executor::{Executor, ExecutorKey};
 use crate::input::{Input, LinkId};
@@ -50,6 +51,7 @@ pub struct Core {
     /// Of the last Persist.
     pub(crate) position: Position,
     pub(crate) leaving: Option<Leaving>,
+    pub(crate) draining: Option<Draining>,
     /// Why nothing new can be written down, if so: launches are refused with it.
     pub(crate) shortage: Option<String>,
     pub(crate) statistics: Statistics,
@@ -204,6 +206,21 @@ impl Core {
             self.frameworks.remove(id);
             self.view(ViewChange::FrameworkGone(id.clone()));
         }
+    }
+
+    /// The framework says something else of itself. Tasks that are launched later bring it as well.
+    pub(crate) fn update_framework(&mut self, info: v1::FrameworkInfo) {
+        let Some(id) = info.id.as_ref().map(FrameworkId::from) else { return };
+        let Some(framework) = self.frameworks.get_mut(&id) else { return };
+        if *framework.info == info {
+            return;
+        }
+        let info = Arc::new(info);
+        framework.info = info.clone();
+        self.view(ViewChange::Framework(id.clone(), info));
+        let own = self.tasks.keys().filter(|key| key.0 == id);
+        let records: Vec<Change> = own.filter_map(|key| self.task_record(key)).collect();
+        self.persist(records, false);
     }
 
     /// Forgets a task that ended and whose ending is nobody's business any more.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, DrainRecord, ExecutorRecord, OperationRecord, ResourcesRecord,
+    TaskRecord,
 };
 use mezzo_proto::v1;
 use mezzo_types::{
@@ -116,6 +117,8 @@ pub enum Change {
     PutResources(Box<ResourcesRecord>),
     PutOperation(Uuid16, Box<OperationRecord>),
     DeleteOperation(Uuid16),
+    /// The agent is drained, or is not any more.
+    PutDrain(Option<DrainRecord>),
 }
 
 /// A call of an executor that was taken.
@@ -174,6 +177,8 @@ pub enum ViewChange {
     Agent(Box<v1::AgentInfo>),
     /// The term of the master that the agent is registered with.
     Registered(Option<u64>),
+    /// The agent is drained, by which order and since when; or is not any more.
+    Drain(Option<(v1::DrainConfig, i64)>),
     Framework(FrameworkId, Arc<v1::FrameworkInfo>),
     FrameworkGone(FrameworkId),
     Task(Box<TaskView>),

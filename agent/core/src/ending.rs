@@ -81,11 +81,15 @@ impl Core {
                 ..self.status(now, key, TaskState::TaskFailed, Source::Executor)
             },
             (None, Some(cause @ (Cause::Ordered | Cause::Unhealthy | Cause::Draining)), _) => {
+                let state = match cause {
+                    Cause::Draining => self.drained_state(&key.0),
+                    _ => TaskState::TaskKilled,
+                };
                 v1::TaskStatus {
                     reason: (cause == Cause::Draining).then_some(Reason::AgentDraining as i32),
                     healthy: (cause == Cause::Unhealthy).then_some(false),
                     message: Some(sentence),
-                    ..self.status(now, key, TaskState::TaskKilled, Source::Executor)
+                    ..self.status(now, key, state, Source::Executor)
                 }
             }
             (None, None, Some(exit)) => {

@@ -100,7 +100,8 @@ impl Core {
             .get(&key.0)
             .is_some_and(|framework| framework.can(capability::Type::TaskKillingState));
         if tells && !forsaken {
-            let status = self.status(now, key, TaskState::TaskKilling, Source::Executor);
+            let mut status = self.status(now, key, TaskState::TaskKilling, Source::Executor);
+            status.reason = (cause == Cause::Draining).then_some(Reason::AgentDraining as i32);
             self.report(now, key, status, Vec::new());
         } else {
             self.persist_task(key);

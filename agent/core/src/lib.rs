@@ -45,6 +45,7 @@ mod compatibility;
 mod config;
 mod container;
 mod core;
+mod drain;
 mod effect;
 mod ending;
 mod executor;

@@ -126,6 +126,7 @@ impl Core {
         Register {
             agent_info: self.identity.info.clone(),
             version: self.config.version.clone(),
+            ip: self.config.ip.clone(),
             boot_id: self.config.boot_id.clone(),
             highest_term: self.identity.highest_term,
             last_launch: Some(self.last_launch),
@@ -171,6 +172,12 @@ impl Core {
             (Some(Message::AcknowledgeOperation(acknowledge)), true) => {
                 self.acknowledge_operation(now, &acknowledge);
             }
+            (Some(Message::Drain(drain)), true) => self.drain(now, drain),
+            (Some(Message::UpdateFramework(update)), true) => {
+                if let Some(info) = update.framework_info {
+                    self.update_framework(info);
+                }
+            }
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
@@ -180,7 +187,6 @@ impl Core {
                 self.shut_executor_down(now, &key);
             }
             (Some(Message::ExecutorMessage(message)), true) => self.message_for_executor(message),
-            (Some(Message::Drain(_) | Message::UpdateFramework(_)), true) => {}
             // A newer master's message: what an agent must understand, a master does not send to an older one.
             (None, true) => {}
             (_, false) => {
@@ -232,6 +238,8 @@ impl Core {
                 self.timers.set(due, Timer::Silence(id));
             }
         }
+        // If it still is drained, the master says so next.
+        self.end_drain();
         self.statistics.registrations += 1;
         self.view(ViewChange::Registered(Some(term)));
         if leaving {

@@ -36,8 +36,8 @@ use std::time::Duration;
 
 use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
-    task_record,
+    AgentIdentity, ContainerRecord, DrainRecord, ExecutorRecord, OperationRecord, ResourcesRecord,
+    TaskRecord, task_record,
 };
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
@@ -68,6 +68,7 @@ pub struct Checkpoint {
     pub executors: Vec<ExecutorRecord>,
     pub resources: Option<ResourcesRecord>,
     pub operations: Vec<OperationRecord>,
+    pub drain: Option<DrainRecord>,
     /// Records that could not be read at all.
     pub unreadable: u64,
 }
@@ -116,6 +117,7 @@ impl Core {
             executors,
             resources,
             operations,
+            drain,
             unreadable,
         } = checkpoint;
         let total = compatibility::reapply(&config.info.resources, resources.as_ref())?;
@@ -172,6 +174,7 @@ impl Core {
             effects: Default::default(),
             position: Position::NONE,
             leaving: None,
+            draining: None,
             shortage: None,
             statistics: Statistics { recovery_errors: unreadable, ..Statistics::default() },
         };
@@ -199,6 +202,7 @@ impl Core {
             core.recover_task(now, record, member, same_boot, observed);
         }
         core.resume_executors(now, observed);
+        core.recover_drain(now, drain, member);
         core.destroy_orphans(observed);
         core.forward_updates();
         Ok(core)

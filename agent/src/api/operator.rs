@@ -1,17 +1,20 @@
 //! `POST /api/v1`: the operator API over HTTP, and what both ways to it share.
 
+use std::time::Duration;
+
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use mezzo_http_server::{answer_body, read_body};
 use mezzo_proto::json;
 use mezzo_proto::v1;
-use mezzo_proto::v1::agent::call::Type;
+use mezzo_proto::v1::agent::call::{SetLoggingLevel, Type};
 use mezzo_proto::v1::agent::response::{
-    self, GetAgent, GetFlags, GetHealth, GetMetrics, GetOperations, GetResourceProviders, GetState,
-    GetVersion, ListFiles, ReadFile,
+    self, GetAgent, GetFlags, GetHealth, GetLoggingLevel, GetMetrics, GetOperations,
+    GetResourceProviders, GetState, GetVersion, ListFiles, ReadFile,
 };
 use mezzo_proto::v1::agent::{Call, Response as OperatorResponse};
+use mezzo_telemetry::Verbosity;
 use prost::Message;
 
 use super::encoding::{Encoding, Refusal};
@@ -45,6 +48,9 @@ async fn answer(context: Context, request: Request) -> Result<Response, Refusal>
         Refusal::bad(format!("Failed to parse body into Call protobuf: {error}"))
     })?;
     let response = invoke(&context, &call).await?;
+    if response == OperatorResponse::default() {
+        return Ok(StatusCode::OK.into_response());
+    }
     let body = match accepted {
         Encoding::Json => json::to_vec(&response),
         Encoding::Protobuf => response.encode_to_vec(),
@@ -104,7 +110,21 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
             });
         }
         Type::GetAgent => {
-            response.get_agent = Some(GetAgent { agent_info: view.agent(), ..Default::default() });
+            let (drain_config, since) = view.drain().unzip();
+            response.get_agent = Some(GetAgent {
+                agent_info: view.agent(),
+                drain_config,
+                estimated_drain_start_time: since.map(|nanoseconds| v1::TimeInfo { nanoseconds }),
+            });
+        }
+        Type::GetLoggingLevel => {
+            let level = Verbosity::of_this_process().map_or(0, |verbosity| verbosity.level());
+            response.get_logging_level = Some(GetLoggingLevel { level });
+        }
+        Type::SetLoggingLevel => {
+            let order = call.set_logging_level.as_ref();
+            set_logging_level(order.ok_or_else(|| expected("set_logging_level"))?)?;
+            return Ok(response);
         }
         Type::GetOperations => {
             let operations = view.operations();
@@ -128,6 +148,22 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
     }
     response.r#type = response::Type::from_str_name(kind.as_str_name()).map(|kind| kind as i32);
     Ok(response)
+}
+
+/// SET_LOGGING_LEVEL, for a while.
+fn set_logging_level(order: &SetLoggingLevel) -> Result<(), Refusal> {
+    let nanoseconds = order.duration.nanoseconds;
+    let nanoseconds = u64::try_from(nanoseconds).map_err(|_| {
+        Refusal::bad(format!(
+            "set_logging_level.duration is {nanoseconds} ns: it must not be negative; afterwards the \
+             level is as before"
+        ))
+    })?;
+    let verbosity = Verbosity::of_this_process().ok_or_else(|| {
+        unimplemented("this process was started without a log of its own".to_owned())
+    })?;
+    verbosity.set(order.level, Duration::from_nanos(nanoseconds));
+    Ok(())
 }
 
 fn expected(part: &str) -> Refusal {

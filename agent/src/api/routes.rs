@@ -65,6 +65,7 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
         "/monitor/statistics" | "/monitor/statistics.json" => {
             statistics::list(&context, false).await
         }
+        "/flags" => json(flags(&context)),
         "/metrics/snapshot" => json(context.metrics.render_snapshot()),
         _ if under(path, "/api/v1/executor") => match request.method() {
             &Method::POST => executor_http::handle(context, request).await,
@@ -93,6 +94,16 @@ fn health(context: &Context) -> Response {
     let slowness = context.store.slowness().map(|slowness| format!("{slowness}\n"));
     let body = Vec::from_iter(shortage.into_iter().chain(slowness)).concat();
     (StatusCode::OK, body).into_response()
+}
+
+/// Every flag that is set, by name.
+fn flags(context: &Context) -> String {
+    let flags = context
+        .flags
+        .iter()
+        .map(|flag| (flag.name.clone(), flag.value.clone().unwrap_or_default()));
+    let flags: std::collections::BTreeMap<String, String> = flags.collect();
+    serde_json::json!({ "flags": flags }).to_string()
 }
 
 fn under(path: &str, prefix: &str) -> bool {

@@ -1,7 +1,7 @@
 //! A line of `mezzo agents`.
 
 use mezzo_sdk::v1::master::response::get_agents::{Agent, Away};
-use mezzo_sdk::v1::{AgentInfo, TimeInfo};
+use mezzo_sdk::v1::{AgentInfo, DrainState, TimeInfo};
 use serde::Serialize;
 
 use crate::list::amount;
@@ -15,7 +15,8 @@ pub(crate) struct AgentRow {
     hostname: String,
     port: i32,
     /// `active`: connected, gets tasks. `deactivated`: connected, gets none, by an operator's
-    /// order. `disconnected`: not connected, and expected back. `recovering`: known to the registry,
+    /// order. `draining`: its tasks are being ended, by an operator's order; `drained`: they have
+    /// ended. `disconnected`: not connected, and expected back. `recovering`: known to the registry,
     /// and has not come back since the master took over. `unreachable`: silent or away for too long,
     /// welcome when it returns. `gone`: marked so by an operator, and barred.
     state: &'static str,
@@ -41,7 +42,12 @@ pub(crate) struct AgentRow {
 
 impl AgentRow {
     pub(crate) fn known(agent: &Agent, now: f64) -> Self {
-        let state = if agent.deactivated == Some(true) {
+        let drain = agent.drain_info.as_ref().map(|info| info.state());
+        let state = if drain == Some(DrainState::Draining) {
+            "draining"
+        } else if drain == Some(DrainState::Drained) {
+            "drained"
+        } else if agent.deactivated == Some(true) {
             "deactivated"
         } else if agent.active {
             "active"
@@ -182,6 +188,12 @@ mod tests {
     fn states() {
         let deactivated = Agent { deactivated: Some(true), ..agent() };
         assert_eq!(AgentRow::known(&deactivated, 0.0).state, "deactivated");
+        for (state, name) in [(DrainState::Draining, "draining"), (DrainState::Drained, "drained")]
+        {
+            let info = v1::DrainInfo { state: state as i32, config: v1::DrainConfig::default() };
+            let drained = Agent { drain_info: Some(info), ..deactivated.clone() };
+            assert_eq!(AgentRow::known(&drained, 0.0).state, name);
+        }
         let disconnected_time = Some(v1::TimeInfo { nanoseconds: 9_000_000_000 });
         let broken = Agent { active: false, disconnected_time, ..agent() };
         let row = AgentRow::known(&broken, 10.0);

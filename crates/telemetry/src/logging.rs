@@ -6,7 +6,9 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
 use tracing_subscriber::util::TryInitError;
-use tracing_subscriber::{fmt, prelude::*};
+use tracing_subscriber::{fmt, prelude::*, reload};
+
+use crate::verbosity::Verbosity;
 
 /// What is logged when nobody says what to log.
 const DEFAULT_FILTER: &str = "info";
@@ -36,11 +38,15 @@ pub enum LogError {
 pub fn init_logging(level: Option<&str>) -> Result<(), LogError> {
     let from_environment = std::env::var("RUST_LOG").ok();
     let filter = choose_filter(level, from_environment.as_deref())?;
+    let original = filter.to_string();
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_filter(filter);
-    tracing_subscriber::registry().with(lines).try_init().map_err(LogError::Twice)
+    tracing_subscriber::registry().with(lines).try_init().map_err(LogError::Twice)?;
+    Verbosity::install(handle, original);
+    Ok(())
 }
 
 fn choose_filter(flag: Option<&str>, environment: Option<&str>) -> Result<EnvFilter, LogError> {

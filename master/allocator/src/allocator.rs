@@ -73,6 +73,16 @@ pub trait Allocator: Send {
     /// Unset is 1. The role need not exist yet. Weights are positive; others are ignored.
     fn set_weight(&mut self, now: Now, role: &str, weight: f64);
 
+    /// Replaces the quota of a top-level role; the default is none. What the role consumes is what is
+    /// reserved for its subtree, used or not, and what its subtree holds of the rest. Nobody is
+    /// offered more of an unreserved resource than the limit of its role leaves, nor so much that
+    /// what is free could no longer meet every guarantee. What is held already stays held.
+    fn set_quota(&mut self, now: Now, role: &str, quota: Quota);
+
+    /// A new leader knows the agent from before, and it did not come back yet: what it has reserved,
+    /// and what is held on it by role, counts for quotas until it is added or removed.
+    fn await_agent(&mut self, agent: &AgentId, total: Resources, used: BTreeMap<String, Resources>);
+
     /// Counts resources as allocated that were not given out by `allocate`, as for a task that an
     /// agent reports after a fail-over. The allocation role is the one in the resources.
     fn charge(&mut self, framework: &FrameworkId, agent: &AgentId, resources: &Resources);
@@ -165,6 +175,15 @@ pub struct Capabilities {
     pub reservation_refinement: bool,
     /// `REGION_AWARE`: it is offered agents of other regions than the master's.
     pub region_aware: bool,
+}
+
+/// What a role may have. A resource that is not named has no limit, and none of it is guaranteed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Kept free for the role as long as it consumes less.
+    pub guarantees: Quantities,
+    /// Never exceeded by what the role is offered; zero is a limit, too.
+    pub limits: BTreeMap<ResourceName, Scalar>,
 }
 
 /// What an agent is, beside its resources.

@@ -12,6 +12,7 @@ mod check;
 mod convert;
 mod filters;
 mod pass;
+mod quotas;
 mod roles;
 mod share;
 #[cfg(test)]
@@ -27,10 +28,11 @@ use mezzo_types::{
 
 use self::agents::{Agent, AgentNo};
 use self::filters::Filters;
+use self::quotas::Quotas;
 use self::roles::{NodeId, RoleTree};
 use self::share::Weight;
 use crate::{
-    AgentOptions, Allocation, Allocator, AllocatorConfig, FrameworkOptions, MAXIMUM_REFUSAL,
+    AgentOptions, Allocation, Allocator, AllocatorConfig, FrameworkOptions, MAXIMUM_REFUSAL, Quota,
     Violation,
 };
 
@@ -39,6 +41,7 @@ pub struct DrfAllocator {
     config: AllocatorConfig,
     tree: RoleTree,
     filters: Filters,
+    quotas: Quotas,
     frameworks: BTreeMap<FrameworkId, Framework>,
     /// How many frameworks bring their own minimum of an offer.
     lenient: u64,
@@ -81,6 +84,7 @@ impl DrfAllocator {
             tree: RoleTree::new(config.excluded_from_shares.clone()),
             config,
             filters: Filters::default(),
+            quotas: Quotas::default(),
             frameworks: BTreeMap::new(),
             lenient: 0,
             agents: BTreeMap::new(),
@@ -100,6 +104,15 @@ impl DrfAllocator {
         if self.candidates.contains(&agent) {
             self.marked.insert(agent);
             self.schedule(now);
+        }
+    }
+
+    /// Looks at agents again of which a quota held something back, if it gave way.
+    fn wake(&mut self, now: Now) {
+        if self.quotas.is_trying() {
+            for agent in self.quotas.woken() {
+                self.mark(now, agent);
+            }
         }
     }
 
@@ -126,6 +139,10 @@ impl DrfAllocator {
 
     /// Whether the agent is a candidate, after its books, its state or the rule changed.
     fn reindex(&mut self, number: AgentNo) {
+        if self.quotas.has_guarantees() {
+            let agent = self.agents.get(&number).filter(|agent| agent.active);
+            self.quotas.set_free(number, agent.map(Agent::left));
+        }
         let is = self.agents.get(&number).is_some_and(|agent| self.is_candidate(agent));
         if is {
             self.candidates.insert(number);
@@ -223,6 +240,7 @@ impl DrfAllocator {
             *self.spread.entry(client).or_default() += 1;
         }
         self.tree.charge(client, &more);
+        self.quotas.charge(role, what);
         self.reindex(number);
     }
 
@@ -252,6 +270,7 @@ impl DrfAllocator {
         let last = agent.give_back(client, what)?;
         let less = agent.counted(client, what);
         self.tree.discharge(client, &less);
+        self.quotas.discharge(role, what);
         if let Some(until) = refused_until
             && let Some(known) = self.frameworks.get(framework)
             && known.active
@@ -339,6 +358,7 @@ impl Allocator for DrfAllocator {
         self.next_agent += 1;
         let total = total.unallocated();
         self.tree.grow(&total.quantities());
+        self.quotas.reserve(&total);
         self.agents.insert(number, Agent::new(agent.clone(), total, options));
         self.numbers.insert(agent.clone(), number);
         self.reindex(number);
@@ -349,6 +369,7 @@ impl Allocator for DrfAllocator {
             self.hold(&framework, &role, number, &resources.unallocated());
         }
         self.mark(now, number);
+        self.wake(now);
     }
 
     fn update_agent(&mut self, now: Now, agent: &AgentId, total: Resources) {
@@ -357,23 +378,37 @@ impl Allocator for DrfAllocator {
         let total = total.unallocated();
         let before = known.total().quantities();
         let after = total.quantities();
+        let (reserved_before, reserved_after) = (known.total().clone(), total.clone());
         known.set_total(total);
         self.tree.shrink(&before);
         self.tree.grow(&after);
+        self.quotas.unreserve(&reserved_before);
+        self.quotas.reserve(&reserved_after);
         self.reindex(number);
         self.mark(now, number);
+        self.wake(now);
     }
 
     fn remove_agent(&mut self, agent: &AgentId) {
-        let Some(number) = self.numbers.remove(agent) else { return };
+        self.quotas.settle(agent);
+        let Some(number) = self.numbers.remove(agent) else {
+            return self.wake(Now::default());
+        };
         self.filters.forget_agent(number);
+        self.quotas.forget_agent(number);
         let Some(gone) = self.agents.remove(&number) else { return };
         self.reindex(number);
         self.tree.shrink(&gone.total().quantities());
+        self.quotas.unreserve(gone.total());
         for (client, resources) in gone.held() {
+            if let Some(who) = self.tree.who(*client) {
+                self.quotas.discharge(&who.role, resources);
+            }
             self.tree.discharge(*client, &resources.quantities());
             self.leave(*client);
         }
+        // What it held counts against nobody now. A time that is past is at once.
+        self.wake(Now::default());
     }
 
     fn activate_agent(&mut self, now: Now, agent: &AgentId) {
@@ -383,6 +418,7 @@ impl Allocator for DrfAllocator {
         }
         self.reindex(number);
         self.mark(now, number);
+        self.wake(now);
     }
 
     fn deactivate_agent(&mut self, agent: &AgentId) {
@@ -398,6 +434,35 @@ impl Allocator for DrfAllocator {
             self.tree.set_weight(role, weight);
             self.mark_all(now);
         }
+    }
+
+    fn set_quota(&mut self, now: Now, role: &str, quota: Quota) {
+        let had_guarantees = self.quotas.has_guarantees();
+        self.quotas.set(role, quota, books(&self.agents, &self.tree));
+        match (had_guarantees, self.quotas.has_guarantees()) {
+            (true, false) => self.quotas.forget_free(),
+            (false, true) => {
+                for (number, agent) in &self.agents {
+                    let left = agent.active.then(|| agent.left());
+                    self.quotas.set_free(*number, left);
+                }
+            }
+            _ => {}
+        }
+        self.mark_all(now);
+    }
+
+    fn await_agent(
+        &mut self,
+        agent: &AgentId,
+        total: Resources,
+        used: BTreeMap<String, Resources>,
+    ) {
+        if self.numbers.contains_key(agent) {
+            return;
+        }
+        let used = used.into_iter().map(|(role, used)| (role, used.unallocated())).collect();
+        self.quotas.wait_for(agent.clone(), total.unallocated(), used);
     }
 
     fn charge(&mut self, framework: &FrameworkId, agent: &AgentId, resources: &Resources) {
@@ -430,6 +495,7 @@ impl Allocator for DrfAllocator {
             }
         }
         self.mark(now, number);
+        self.wake(now);
     }
 
     fn convert_allocated(
@@ -466,6 +532,18 @@ impl Allocator for DrfAllocator {
     fn check_invariants(&self) -> Result<(), Violation> {
         self.check()
     }
+}
+
+/// What each agent has, and what is held on it, by role.
+fn books<'a>(
+    agents: &'a BTreeMap<AgentNo, Agent>,
+    tree: &'a RoleTree,
+) -> impl Iterator<Item = (&'a Resources, Vec<(String, &'a Resources)>)> + Clone {
+    agents.values().map(|agent| {
+        let held = agent.held().iter();
+        let held = held.filter_map(|(client, held)| Some((tree.who(*client)?.role.clone(), held)));
+        (agent.total(), held.collect())
+    })
 }
 
 /// The resources by allocation role, without it. Those that carry none count for the role `*`.

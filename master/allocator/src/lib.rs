@@ -1,7 +1,7 @@
 //! Who is offered what.
 //!
-//! The master tells an [`Allocator`] about frameworks, agents, freed resources, refusals and
-//! weights; the allocator answers with [`Allocation`]s, which the master turns into offers. It
+//! The master tells an [`Allocator`] about frameworks, agents, freed resources, refusals, weights
+//! and quotas; the allocator answers with [`Allocation`]s, which the master turns into offers. It
 //! knows nothing of tasks, offers or the network, reads no clock and draws no random number: the
 //! same calls give the same answers, always.
 //!
@@ -12,6 +12,7 @@
 //!   - `drf::roles`: the tree of roles, siblings kept in the order in which they are served.
 //!   - `drf::agents`: what each agent has, who holds it, what is left.
 //!   - `drf::filters`: what was refused and until when.
+//!   - `drf::quotas`: limits and guarantees of top-level roles.
 //!   - `drf::pass`: one allocation pass over the agents that events marked.
 //!   - `drf::check`: the books against each other.
 //!
@@ -28,6 +29,6 @@ mod drf;
 
 pub use allocator::{
     AgentOptions, Allocation, Allocator, AllocatorConfig, Capabilities, FrameworkOptions,
-    MAXIMUM_REFUSAL, Violation,
+    MAXIMUM_REFUSAL, Quota, Violation,
 };
 pub use drf::DrfAllocator;

@@ -48,6 +48,13 @@ pub(crate) struct Agent {
     /// Those that have not ended. They hold resources beside those of their tasks.
     pub(crate) executors: BTreeMap<ExecutorKey, Executor>,
     pub(crate) offers: BTreeSet<OfferId>,
+    /// Where it is reached, as it says itself: with its hostname, the machine that maintenance is
+    /// planned for. Unknown until it registered.
+    pub(crate) ip: String,
+    /// Offered to nobody, by an operator's order.
+    pub(crate) deactivated: bool,
+    /// While it is being drained, or has been, and since when (nanoseconds since the epoch).
+    pub(crate) drain: Option<(v1::DrainInfo, i64)>,
 }
 
 impl Agent {

@@ -110,6 +110,16 @@ impl Master {
             Some(Type::ReconcileOperations) => {
                 self.reconcile_operations(id, &call.reconcile_operations.unwrap_or_default());
             }
+            Some(Type::AcceptInverseOffers) => {
+                let answer = call.accept_inverse_offers.unwrap_or_default();
+                let filters = answer.filters.as_ref();
+                self.answer_inverse_offers(now, id, &answer.inverse_offer_ids, filters, true);
+            }
+            Some(Type::DeclineInverseOffers) => {
+                let answer = call.decline_inverse_offers.unwrap_or_default();
+                let filters = answer.filters.as_ref();
+                self.answer_inverse_offers(now, id, &answer.inverse_offer_ids, filters, false);
+            }
             Some(Type::Teardown) => {
                 let position = self.remove_framework(now, id);
                 return Ok((Answer::Accepted, position));
@@ -129,12 +139,6 @@ impl Master {
                 return Err(Refusal::BadRequest(
                     "SUBSCRIBE opens a stream: it cannot be a call on one".to_owned(),
                 ));
-            }
-            Some(kind @ (Type::AcceptInverseOffers | Type::DeclineInverseOffers)) => {
-                return Err(Refusal::NotImplemented(format!(
-                    "call {} is not answered by this version of Mezzo",
-                    kind.as_str_name()
-                )));
             }
             Some(Type::Unknown) | None => {
                 return Err(Refusal::NotImplemented(format!(

@@ -15,6 +15,8 @@ pub struct Config {
     pub root_submissions: bool,
     /// Events of type HEARTBEAT leave this often on every subscription.
     pub heartbeat_interval: Duration,
+    /// An offer that nobody answers is taken back after this long; `None` is never.
+    pub offer_timeout: Option<Duration>,
     /// A PING goes to every linked agent this often.
     pub agent_ping_timeout: Duration,
     /// So many PINGs without an answer make the agent unreachable.
@@ -60,6 +62,7 @@ impl Config {
             master_info,
             root_submissions: false,
             heartbeat_interval: Duration::from_secs(15),
+            offer_timeout: None,
             agent_ping_timeout: Duration::from_secs(15),
             max_agent_ping_timeouts: 5,
             agent_reregister_timeout: Duration::from_secs(600),

@@ -6,6 +6,8 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Call;
 use mezzo_types::{AgentId, FrameworkId, TaskId};
 
+use crate::order::Order;
+
 /// A framework's event stream, numbered by the shell; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -57,4 +59,6 @@ pub enum Input {
         operation: Box<v1::offer::Operation>,
         principal: Option<String>,
     },
+    /// An operator decides something about roles, machines or agents.
+    Order { request: RequestId, order: Box<Order> },
 }

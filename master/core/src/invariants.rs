@@ -137,6 +137,12 @@ impl Master {
             if agent.link.is_none() && !agent.offers.is_empty() {
                 return broken(format!("agent '{}' is away and offered", agent.id));
             }
+            if agent.deactivated && !agent.offers.is_empty() {
+                return broken(format!("agent '{}' is deactivated and offered", agent.id));
+            }
+            if agent.drain.is_some() && !agent.deactivated {
+                return broken(format!("agent '{}' is drained and in service", agent.id));
+            }
         }
         for (since, id) in &self.unreachable {
             let agent = self.agents.get(id);
@@ -166,6 +172,9 @@ impl Master {
         }
         if self.gone.len() != self.gone_by_age.len() {
             return broken("the lists of gone agents disagree".to_owned());
+        }
+        if let Some(detail) = self.inverse_offers.contradiction() {
+            return broken(detail);
         }
         for (stream, framework) in &self.streams {
             if self.frameworks.get(framework).and_then(|f| f.stream) != Some(*stream) {

@@ -12,6 +12,7 @@
 //! | `operations` | reservations and volumes, from the order to the acknowledged ending |
 //! | `throttle` | how fast calls are carried out |
 //! | `links` | agents that come, go silent and come back |
+//! | `order` | what operators decide: `weights`, `quota`, `maintenance` with `inverse_offers`, `drain` |
 //! | `registry` | the replicated state: commands and their deterministic application |
 //! | `validation` | what a user can get wrong, and the sentence that says so |
 //! | `status` | status updates that the master itself makes |
@@ -25,17 +26,22 @@ mod accept;
 mod agent;
 mod calls;
 mod config;
+mod drain;
 mod effect;
 mod executor;
 mod framework;
 mod input;
 mod invariants;
+mod inverse_offers;
 mod links;
+mod maintenance;
 mod master;
 mod offers;
 mod operation;
 mod operations;
 mod operator;
+mod order;
+mod quota;
 mod reconcile;
 mod registry;
 mod statistics;
@@ -46,6 +52,7 @@ mod throttle;
 mod timers;
 mod updates;
 pub mod validation;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +62,7 @@ pub use effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 pub use input::{Input, LinkId, RequestId, StreamId};
 pub use invariants::Violation;
 pub use master::Master;
+pub use order::Order;
 pub use registry::{Registry, is_default_weight, is_no_quota};
 pub use statistics::{MessageCounts, Statistics};
 pub use throttle::{CallRate, CallRates, WAITING_MAX};

@@ -17,6 +17,7 @@ use mezzo_proto::v1::scheduler::{Event, event};
 use mezzo_types::{AgentId, Now, Position};
 
 pub(crate) use self::absence::{Removals, Ticket};
+pub(crate) use self::departure::downed;
 use crate::input::LinkId;
 use crate::master::Master;
 use crate::timers::Timer;
@@ -67,9 +68,12 @@ impl Master {
         let Some(agent) = self.agents.get_mut(id) else { return };
         agent.heard = true;
         agent.silent_intervals = 0;
+        let may_be_offered = !agent.deactivated;
         if agent.removal.is_some() {
             self.cancel_removal(id);
-            self.allocator.activate_agent(now, id);
+            if may_be_offered {
+                self.allocator.activate_agent(now, id);
+            }
         }
     }
 
@@ -136,6 +140,7 @@ impl Master {
         self.timers.cancel(due, Timer::Ping(link));
         self.allocator.deactivate_agent(id);
         self.rescind_offers_of_agent(now, id);
+        self.rescind_inverse_offers_of_agent(id);
         self.view_agent(id);
     }
 
@@ -162,12 +167,16 @@ impl Master {
         state: agent_record::State,
     ) -> Position {
         let Some(agent) = self.agents.get(id) else { return Position(0) };
+        let drain = agent.drain;
         let record = AgentRecord {
             info: Some(agent.info.clone()),
             state: state as i32,
             since_unix_ns: now.unix_ns,
             boot_id: agent.boot_id.clone(),
             total_resources: agent.changed_total(),
+            deactivated: agent.deactivated,
+            drain_started_unix_ns: drain.as_ref().map_or(0, |(_, since)| *since),
+            drain_info: drain.map(|(info, _)| info),
             ..AgentRecord::default()
         };
         self.persist(CommandKind::PutAgent(PutAgent { agent: Some(record) }))

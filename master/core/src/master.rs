@@ -6,6 +6,7 @@ use mezzo_master_allocator::Allocator;
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{Command, Counters};
 use mezzo_proto::v1;
+use mezzo_proto::v1::quota::QuotaConfig;
 use mezzo_proto::v1::scheduler::{Event, event};
 use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId, Uuid16};
 
@@ -14,7 +15,9 @@ use crate::config::Config;
 use crate::effect::{AgentState, Answer, Effect, Refusal, ViewChange};
 use crate::framework::Framework;
 use crate::input::{Input, LinkId, RequestId, StreamId};
+use crate::inverse_offers::InverseOffers;
 use crate::links::Removals;
+use crate::maintenance::Maintenance;
 use crate::offers::Offer;
 use crate::operation::Operation;
 use crate::statistics::Statistics;
@@ -47,6 +50,13 @@ pub struct Master {
     /// Operations on agents' resources until nobody waits for anything of them.
     pub(crate) operations: BTreeMap<Uuid16, Operation>,
     pub(crate) next_operation: u64,
+    /// By role; roles of weight 1 are not here.
+    pub(crate) weights: BTreeMap<String, f64>,
+    pub(crate) quotas: BTreeMap<String, QuotaConfig>,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) inverse_offers: InverseOffers,
+    /// Draining agents of which a task was forgotten: they may be drained.
+    pub(crate) drained_maybe: BTreeSet<AgentId>,
     pub(crate) streams: BTreeMap<StreamId, FrameworkId>,
     pub(crate) links: BTreeMap<LinkId, AgentId>,
     pub(crate) timers: Timers,
@@ -80,6 +90,11 @@ impl Master {
             offers: BTreeMap::new(),
             operations: BTreeMap::new(),
             next_operation: 1,
+            weights: BTreeMap::new(),
+            quotas: BTreeMap::new(),
+            maintenance: Maintenance::default(),
+            inverse_offers: InverseOffers::default(),
+            drained_maybe: BTreeSet::new(),
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
             timers: Timers::default(),
@@ -115,8 +130,9 @@ impl Master {
             Input::Operate { request, agent, operation, principal } => {
                 self.operator_operation(now, request, &agent, &operation, principal.as_deref());
             }
+            Input::Order { request, order } => self.order(now, request, *order),
         }
-        self.allocate_if_due(now);
+        self.follow_up(now);
     }
 
     /// Does what is due at `now`; call it when [`Master::poll_timeout`] has passed.
@@ -130,10 +146,19 @@ impl Master {
                 Timer::Recovery => self.recovery_timeout(now),
                 Timer::Removal => self.run_removals(now),
                 Timer::RegistryGc => self.prune_registry(now),
+                Timer::OfferTimeout(offer) => self.offer_timeout(now, &offer),
+                Timer::InverseOffer(agent) => self.ask_to_leave_later(&agent),
                 Timer::Throttle(limit) => self.throttle_timeout(now, limit),
             }
         }
+        self.follow_up(now);
+    }
+
+    /// What an input left to be looked at once all of it was taken in.
+    fn follow_up(&mut self, now: Now) {
+        self.settle_drains(now);
         self.allocate_if_due(now);
+        self.ask_to_leave(now);
     }
 
     /// When [`Master::handle_timeout`] is wanted next, in monotonic nanoseconds.
@@ -169,7 +194,7 @@ impl Master {
     fn allocate_if_due(&mut self, now: Now) {
         if self.allocator.poll_timeout().is_some_and(|due| due <= now.mono_ns) {
             let allocations = self.allocator.allocate(now);
-            self.make_offers(allocations);
+            self.make_offers(now, allocations);
         }
     }
 
@@ -301,8 +326,8 @@ impl Master {
             since_unix_ns,
             registered_unix_ns: agent.registered_unix_ns,
             total: agent.total.to_proto(),
-            deactivated: false,
-            drain: None,
+            deactivated: agent.deactivated,
+            drain: agent.drain,
         };
         self.view(change);
     }

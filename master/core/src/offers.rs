@@ -12,6 +12,7 @@ use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources};
 use crate::effect::ViewChange;
 use crate::framework::has_capability;
 use crate::master::Master;
+use crate::timers::Timer;
 
 /// An outstanding offer.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Offer {
     pub(crate) role: String,
     /// Allocated to `role`.
     pub(crate) resources: Resources,
+    /// When it is taken back.
+    pub(crate) due_ns: Option<u64>,
 }
 
 /// How long a refused resource is not offered again unless the filter says otherwise (Mesos).
@@ -39,10 +42,11 @@ pub(crate) fn refuse_duration(filters: Option<&v1::Filters>) -> Duration {
 
 impl Master {
     /// Turns what the allocator gave into offers; one OFFERS event per framework.
-    pub(crate) fn make_offers(&mut self, allocations: Vec<Allocation>) {
+    pub(crate) fn make_offers(&mut self, now: Now, allocations: Vec<Allocation>) {
         // With what the offers rest on: an agent that a crash could take back is not offered.
         let mut by_framework: BTreeMap<FrameworkId, (Position, Vec<v1::Offer>)> = BTreeMap::new();
         for allocation in allocations {
+            let unavailability = self.unavailability_of(&allocation.agent);
             let Some(agent) = self.agents.get_mut(&allocation.agent) else { continue };
             let Some(framework) = self.frameworks.get_mut(&allocation.framework) else { continue };
             let id = OfferId::from(format!("{}-O{}", self.config.master_info.id, self.next_offer));
@@ -63,8 +67,16 @@ impl Master {
                     .executors_of(&allocation.framework)
                     .map(|(executor, _)| executor.into())
                     .collect(),
+                unavailability,
                 ..v1::Offer::default()
             };
+            if unavailability.is_some() {
+                self.inverse_offers.look_at(&allocation.agent);
+            }
+            let due_ns = self.config.offer_timeout.map(|timeout| now.plus(timeout));
+            if let Some(due) = due_ns {
+                self.timers.set(due, Timer::OfferTimeout(id.clone()));
+            }
             agent.offers.insert(id.clone());
             framework.offers.insert(id.clone());
             let (after, offers) = by_framework.entry(allocation.framework.clone()).or_default();
@@ -77,6 +89,7 @@ impl Master {
                     agent: allocation.agent,
                     role: allocation.role,
                     resources: allocation.resources,
+                    due_ns,
                 },
             );
             self.statistics.offers_sent += 1;
@@ -97,6 +110,9 @@ impl Master {
     pub(crate) fn take_offer(&mut self, now: Now, id: &OfferId) -> Option<Offer> {
         let offer = self.offers.remove(id)?;
         self.allocator.offer_ended(now, &offer.agent, &offer.resources);
+        if let Some(due) = offer.due_ns {
+            self.timers.cancel(due, Timer::OfferTimeout(id.clone()));
+        }
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.remove(id);
         }
@@ -172,6 +188,11 @@ impl Master {
             self.rescind_offer(now, &id);
         }
     }
+
+    /// Nobody answered the offer for as long as an operator lets it be out.
+    pub(crate) fn offer_timeout(&mut self, now: Now, id: &OfferId) {
+        self.rescind_offer(now, id);
+    }
 }
 
 /// Resources in the format that the framework understands: without RESERVATION_REFINEMENT that is
@@ -184,7 +205,7 @@ fn on_the_wire(info: &v1::FrameworkInfo, resources: &Resources) -> Vec<v1::Resou
 }
 
 /// Where an agent serves its API.
-fn agent_url(info: &v1::AgentInfo) -> v1::Url {
+pub(crate) fn agent_url(info: &v1::AgentInfo) -> v1::Url {
     v1::Url {
         scheme: "http".to_owned(),
         address: v1::Address {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mezzo_master_allocator::{Capabilities, FrameworkOptions};
-use mezzo_proto::internal::v1::{ShutdownFramework, master_to_agent};
+use mezzo_proto::internal::v1::{ShutdownFramework, UpdateFramework, master_to_agent};
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{
     FrameworkRecord, PutCounters, PutFramework, RemoveFramework, framework_record,
@@ -15,7 +15,7 @@ use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Call, Event, call, event};
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{FrameworkId, Now, Position, Quantities, ResourceName, Scalar};
+use mezzo_types::{AgentId, FrameworkId, Now, Position, Quantities, ResourceName, Scalar};
 
 use crate::effect::ViewChange;
 use crate::framework::{Framework, has_capability, roles_of};
@@ -194,8 +194,22 @@ impl Master {
         if let Some(framework) = self.frameworks.get_mut(id) {
             framework.admitted = position;
         }
+        self.tell_agents(id, &info, position);
         self.view_framework(id);
         position
+    }
+
+    /// The agents that run its tasks hear what the framework says of itself now.
+    fn tell_agents(&mut self, id: &FrameworkId, info: &v1::FrameworkInfo, after: Position) {
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let agents: std::collections::BTreeSet<&AgentId> =
+            framework.tasks.values().map(|task| &task.agent).collect();
+        let links: Vec<_> =
+            agents.into_iter().filter_map(|agent| self.agents.get(agent)?.link).collect();
+        for link in links {
+            let update = UpdateFramework { framework_info: Some(info.clone()) };
+            self.send_agent(link, master_to_agent::Message::UpdateFramework(update), after);
+        }
     }
 
     fn persist_framework(
@@ -260,6 +274,7 @@ impl Master {
         self.resend_operations(id);
         self.allocator.activate_framework(now, id);
         self.view_framework(id);
+        self.ask_framework_to_leave(id);
     }
 
     /// The peer closed its stream: the framework is away until it comes back or its failover
@@ -279,6 +294,7 @@ impl Master {
         self.timers.cancel(due, Timer::Heartbeat(stream));
         self.allocator.deactivate_framework(id);
         self.remove_offers_of_framework(now, id);
+        self.forget_inverse_offers_of_framework(id);
         self.view_framework(id);
     }
 
@@ -339,6 +355,9 @@ impl Master {
             agents.insert(task.agent.clone());
             if let Some(agent) = self.agents.get_mut(&task.agent) {
                 agent.tasks.remove(&(id.clone(), task_id.clone()));
+                if agent.drain.is_some() {
+                    self.drained_maybe.insert(task.agent.clone());
+                }
             }
         }
         agents.extend(self.drop_executors_of_framework(now, &framework));
@@ -361,6 +380,7 @@ impl Master {
             self.statistics.forget_messages_of(principal);
         }
         self.allocator.remove_framework(id);
+        self.inverse_offers.forget_answers_of(id);
         self.completed.insert(id.clone(), framework.info);
         while self.completed.len() > COMPLETED_MAX {
             let Some((oldest, _)) = self.completed.pop_first() else { break };

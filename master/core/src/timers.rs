@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mezzo_types::{AgentId, FrameworkId};
+use mezzo_types::{AgentId, FrameworkId, OfferId};
 
 use crate::input::{LinkId, StreamId};
 
@@ -23,6 +23,10 @@ pub(crate) enum Timer {
     Removal,
     /// The lists of unreachable and gone agents are to be pruned.
     RegistryGc,
+    /// The offer was out for too long.
+    OfferTimeout(OfferId),
+    /// Somebody's filter for inverse offers of the agent may be over.
+    InverseOffer(AgentId),
     /// The next call may be carried out of those that wait for a rate limit.
     Throttle(usize),
 }

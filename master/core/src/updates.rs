@@ -146,6 +146,9 @@ impl Master {
             self.statistics.task_moved(Some(task.visible_state() as i32), None);
             if let Some(agent) = self.agents.get_mut(&task.agent) {
                 agent.tasks.remove(key);
+                if agent.drain.is_some() {
+                    self.drained_maybe.insert(task.agent.clone());
+                }
             }
             self.view(ViewChange::TaskCompleted(framework.clone(), id.clone()));
             tasks.push(TaskKey { framework_id: framework.to_string(), task_id: id.to_string() });

@@ -4,6 +4,7 @@
 mod agent_link;
 mod endpoints;
 mod files;
+mod legacy_orders;
 mod operator;
 mod operator_grpc;
 mod operator_service;
@@ -23,6 +24,7 @@ use mezzo_proto::v1::scheduler::Call;
 use mezzo_store::{Shortage, Store};
 use mezzo_telemetry::Metrics;
 
+use crate::decisions::Decisions;
 use crate::handle::Handle;
 use crate::view::MasterFacts;
 
@@ -40,6 +42,8 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct Context {
     pub(crate) handle: Handle,
     pub(crate) readers: Readers,
+    /// What operators decided.
+    pub(crate) decisions: Decisions,
     pub(crate) metrics: Arc<Metrics>,
     /// Asked for its room only.
     pub(crate) store: Store,
@@ -52,6 +56,8 @@ pub(crate) struct Context {
     /// Wall-clock seconds at the start, and when the lead was taken.
     pub(crate) start_time: f64,
     pub(crate) elected_time: f64,
+    /// Name and value of every flag that is set.
+    pub(crate) flags: Arc<Vec<v1::Flag>>,
 }
 
 impl Context {

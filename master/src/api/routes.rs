@@ -8,7 +8,7 @@ use http::{Method, StatusCode, header};
 use mezzo_proto::internal::v1::agent_link_server::AgentLinkServer;
 
 use super::{
-    Context, MAX_MESSAGE_BYTES, agent_link, endpoints, files, operator,
+    Context, MAX_MESSAGE_BYTES, agent_link, endpoints, files, legacy_orders, operator,
     operator_service::OperatorService, scheduler_grpc, scheduler_http,
     scheduler_service::SchedulerService,
 };
@@ -57,6 +57,10 @@ async fn dispatch(context: Context, request: Request) -> Response {
         }
         _ if under(path, "/api/v1") => {
             post(request, |request| operator::handle(context, request)).await
+        }
+        _ if legacy_orders::is_one(path) => {
+            let path = path.to_owned();
+            legacy_orders::handle(context, path, request).await
         }
         _ => {
             let (head, _) = request.into_parts();

@@ -49,6 +49,8 @@ use idle::Asked;
 use state::State;
 use watch::Hub;
 
+use crate::decisions::Decisions;
+
 /// Listeners to events at a time (Mesos: `--max_operator_event_stream_subscribers`).
 pub(crate) const SUBSCRIBERS_MAX: usize = 1000;
 
@@ -58,6 +60,7 @@ pub(crate) struct View {
     state: Arc<Mutex<State>>,
     hub: Arc<Hub>,
     asked: Arc<Asked>,
+    decisions: Decisions,
 }
 
 impl Default for View {
@@ -72,11 +75,13 @@ impl View {
             state: Arc::new(Mutex::new(State::new(memory))),
             hub: Arc::new(Hub::new(subscribers_max)),
             asked: Arc::default(),
+            decisions: Decisions::default(),
         }
     }
 
     /// Takes over one change.
     pub(crate) fn apply(&self, change: ViewChange) {
+        self.decisions.apply(&change);
         let news = {
             let mut state = self.lock();
             state.apply(change);
@@ -95,6 +100,11 @@ impl View {
     /// All of it as it is now.
     pub(crate) fn snapshot_with_roles(&self) -> Snapshot {
         Snapshot::of(&self.lock(), true, &self.asked)
+    }
+
+    /// What operators decided.
+    pub(crate) fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     /// How many listen to events.

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, VecDeque};
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, DrainRecord, ExecutorRecord, OperationRecord, ResourcesRecord,
+    TaskRecord,
 };
 use mezzo_types::Uuid16;
 
@@ -23,6 +24,7 @@ pub struct Records {
     pub executors: BTreeMap<(String, String), ExecutorRecord>,
     pub resources: Option<ResourcesRecord>,
     pub operations: BTreeMap<Uuid16, OperationRecord>,
+    pub drain: Option<DrainRecord>,
 }
 
 impl Records {
@@ -30,6 +32,7 @@ impl Records {
         match change.clone() {
             Change::PutIdentity(identity) => self.identity = Some(*identity),
             Change::DeleteIdentity => self.identity = None,
+            Change::PutDrain(drain) => self.drain = drain,
             Change::PutLastLaunch(position) => self.last_launch = position,
             Change::PutTask(framework, task, record) => {
                 self.tasks.insert((framework.to_string(), task.to_string()), *record);
@@ -120,6 +123,7 @@ impl Store {
             executors: records.executors.into_values().collect(),
             resources: records.resources,
             operations: records.operations.into_values().collect(),
+            drain: records.drain,
             unreadable: 0,
         }
     }

@@ -1,5 +1,6 @@
 //! A core with a model of its shell around it: records, links, and effects as one line of text each.
 
+mod drains;
 mod endings;
 mod executors;
 mod kills;
@@ -19,7 +20,8 @@ use mezzo_proto::internal::v1::{
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, DrainRecord, ExecutorRecord, OperationRecord, ResourcesRecord,
+    TaskRecord,
 };
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
@@ -41,6 +43,7 @@ pub(super) struct Records {
     pub executors: BTreeMap<(String, String), ExecutorRecord>,
     pub resources: Option<ResourcesRecord>,
     pub operations: BTreeMap<Uuid16, OperationRecord>,
+    pub drain: Option<DrainRecord>,
 }
 
 impl Records {
@@ -49,6 +52,7 @@ impl Records {
             match change.clone() {
                 Change::PutIdentity(identity) => self.identity = Some(*identity),
                 Change::DeleteIdentity => self.identity = None,
+                Change::PutDrain(drain) => self.drain = drain,
                 Change::PutLastLaunch(position) => self.last_launch = position,
                 Change::PutTask(framework, task, record) => {
                     self.tasks.insert((framework.to_string(), task.to_string()), *record);
@@ -88,6 +92,7 @@ impl Records {
             executors: self.executors.values().cloned().collect(),
             resources: self.resources.clone(),
             operations: self.operations.values().cloned().collect(),
+            drain: self.drain,
             unreadable: 0,
         }
     }
@@ -351,6 +356,7 @@ fn change(change: &Change) -> String {
     match change {
         Change::PutIdentity(identity) => format!("identity of term {}", identity.highest_term),
         Change::DeleteIdentity => "no identity".to_owned(),
+        Change::PutDrain(drain) => if drain.is_some() { "drain" } else { "no drain" }.to_owned(),
         Change::PutLastLaunch(position) => {
             format!("last launch {}.{}", position.term, position.sequence)
         }

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_types::Resources;
 
+use super::quotas::open;
 use super::share::Tally;
-use super::{Agent, DrfAllocator};
+use super::{Agent, DrfAllocator, books};
 use crate::Violation;
 
 impl DrfAllocator {
@@ -49,6 +50,11 @@ impl DrfAllocator {
         require(self.marked.is_empty() == self.due.is_none(), "marked-have-a-due-time", || {
             format!("{:?} due at {:?}", self.marked, self.due)
         })?;
+        let mut free = Tally::default();
+        for agent in self.agents.values().filter(|agent| agent.active) {
+            free.add(&open(agent.left()));
+        }
+        self.quotas.check(books(&self.agents, &self.tree), &free)?;
         self.tree.check()
     }
 }

@@ -29,6 +29,11 @@ impl DrfAllocator {
                 Resources::new().convert(&plain)?;
             }
         }
+        for step in &plain {
+            self.quotas.discharge(&role, &step.consumed);
+            self.quotas.charge(&role, &step.converted);
+        }
+        self.recount_reserved(&plain);
         self.look_again(now, number);
         Ok(())
     }
@@ -44,6 +49,7 @@ impl DrfAllocator {
         if let Some(books) = self.agents.get_mut(&number) {
             books.convert_left(&plain)?;
         }
+        self.recount_reserved(&plain);
         self.look_again(now, number);
         Ok(())
     }
@@ -56,6 +62,14 @@ impl DrfAllocator {
         }
         if self.agents.get_mut(&number).is_some_and(|books| books.return_lent(&shared)) {
             self.look_again(now, number);
+        }
+    }
+
+    /// What is reserved counts against the quotas of its role.
+    fn recount_reserved(&mut self, steps: &[Conversion]) {
+        for step in steps {
+            self.quotas.unreserve(&step.consumed);
+            self.quotas.reserve(&step.converted);
         }
     }
 

@@ -6,6 +6,7 @@ use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{Now, Quantities, Resources};
 
 use super::agents::{Agent, AgentNo};
+use super::quotas::Chopped;
 use super::roles::{Client, NodeId};
 use super::{DrfAllocator, Framework};
 use crate::{Allocation, Capabilities};
@@ -36,15 +37,40 @@ impl DrfAllocator {
             let Some(number) = self.marked.pop_first() else { break };
             while let Some(pick) = self.pick(number) {
                 allocations.extend(self.grant(number, pick));
+                if self.quotas.has_guarantees() {
+                    // What is free decides what the next one may have.
+                    self.reindex(number);
+                }
             }
             self.reindex(number);
+        }
+        if self.marked.is_empty() {
+            self.wake(now);
         }
         self.due = (!self.marked.is_empty()).then_some(now.mono_ns);
         allocations
     }
 
     /// The first client in order for whom the agent has something that it may and would take.
-    fn pick(&self, number: AgentNo) -> Option<Pick> {
+    ///
+    /// Roles whose guarantee is not met come first, in the same order among themselves.
+    fn pick(&mut self, number: AgentNo) -> Option<Pick> {
+        let mut withheld = Vec::new();
+        let first = self.quotas.any_unmet();
+        let first = first.then(|| self.pick_among(number, true, &mut withheld)).flatten();
+        let pick = first.or_else(|| self.pick_among(number, false, &mut withheld));
+        for (role, chopped) in &withheld {
+            self.quotas.withhold(role, number, chopped);
+        }
+        pick
+    }
+
+    fn pick_among(
+        &self,
+        number: AgentNo,
+        only_unmet: bool,
+        withheld: &mut Vec<(String, Chopped)>,
+    ) -> Option<Pick> {
         let agent = self.agents.get(&number)?;
         if !self.is_candidate(agent) {
             return None;
@@ -52,6 +78,9 @@ impl DrfAllocator {
         // Frameworks of one role follow each other and are mostly alike.
         let mut last: Option<(String, Capabilities, Resources)> = None;
         self.tree.visit(|client, who| {
+            if only_unmet && !self.quotas.is_unmet(&who.role) {
+                return ControlFlow::Continue(());
+            }
             let Some(framework) = self.frameworks.get(&who.framework) else {
                 return ControlFlow::Continue(());
             };
@@ -61,7 +90,7 @@ impl DrfAllocator {
             }
             let eligible = match last.take() {
                 Some(same) if same.0 == who.role && same.1 == capabilities => same.2,
-                _ => eligible(agent, &who.role, capabilities),
+                _ => self.within_quota(eligible(agent, &who.role, capabilities), who, withheld),
             };
             if is_worth_an_offer(&eligible, self.minimum(framework, &who.role))
                 && !self.filters.blocks(client, number, &eligible)
@@ -74,6 +103,23 @@ impl DrfAllocator {
         })
     }
 
+    fn within_quota(
+        &self,
+        eligible: Resources,
+        who: &Client,
+        withheld: &mut Vec<(String, Chopped)>,
+    ) -> Resources {
+        if self.quotas.is_empty() {
+            return eligible;
+        }
+        let chopped = self.quotas.chop(&who.role, &eligible);
+        let resources = chopped.resources.clone();
+        if chopped.by_limit || chopped.by_headroom {
+            withheld.push((who.role.clone(), chopped));
+        }
+        resources
+    }
+
     fn grant(&mut self, number: AgentNo, pick: Pick) -> Option<Allocation> {
         let agent = self.agents.get_mut(&number)?;
         let more = agent.counted(pick.client, &pick.resources);
@@ -82,6 +128,7 @@ impl DrfAllocator {
         }
         agent.lend(&pick.resources);
         self.tree.serve(pick.client, &more);
+        self.quotas.charge(&pick.who.role, &pick.resources);
         Some(Allocation {
             agent: agent.id.clone(),
             framework: pick.who.framework,

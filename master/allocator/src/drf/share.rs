@@ -58,6 +58,10 @@ impl Tally {
         }
     }
 
+    pub(super) fn get(&self, name: &ResourceName) -> i64 {
+        self.0.get(name).copied().unwrap_or(0)
+    }
+
     pub(super) fn merge(&mut self, other: &Tally) {
         for (name, amount) in &other.0 {
             self.change(name, *amount);

@@ -2,6 +2,7 @@
 
 mod examples;
 mod properties;
+mod quotas;
 mod reference;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -40,12 +40,18 @@ impl Master {
         if self.gone.contains_key(id) {
             return self.reply(request, Ok(Answer::Done));
         }
-        let link = self.agents.get(id).and_then(|agent| agent.link);
-        let Some(agent) = self.take_agent(now, id) else {
+        let Some(position) = self.make_gone(now, id) else {
             let refusal =
                 Refusal::NotFound(format!("no agent has the id '{id}': `mezzo agents` lists them"));
             return self.reply(request, Err(refusal));
         };
+        self.reply_after(request, Ok(Answer::Done), position);
+    }
+
+    /// Removes the agent and bars its id; nothing is returned if it is not known.
+    pub(crate) fn make_gone(&mut self, now: Now, id: &AgentId) -> Option<Position> {
+        let link = self.agents.get(id).and_then(|agent| agent.link);
+        let agent = self.take_agent(now, id)?;
         self.statistics.removals += 1;
         self.statistics.removals_gone += 1;
         let info = remembered(&agent.info);
@@ -69,7 +75,26 @@ impl Master {
         if let Some(link) = link {
             self.refuse_link_after(link, &barred(id), true, position);
         }
-        self.reply_after(request, Ok(Answer::Done), position);
+        Some(position)
+    }
+
+    /// The agent's machine went down for maintenance: its tasks are lost for everybody, as in Mesos.
+    /// The agent ends them, and joins as a new one when its machine is up again.
+    pub(crate) fn remove_downed(&mut self, now: Now, id: &AgentId) {
+        let link = self.agents.get(id).and_then(|agent| agent.link);
+        let Some(agent) = self.take_agent(now, id) else { return };
+        self.statistics.removals += 1;
+        self.statistics.removals_unregistered += 1;
+        let position =
+            self.persist(CommandKind::RemoveAgent(RemoveAgent { agent_id: id.to_string() }));
+        let message = format!("The machine of agent '{id}' is down for maintenance");
+        let lost = (TaskState::TaskLost, Reason::AgentRemoved);
+        self.end_tasks(now, &agent, position, &message, |_| lost);
+        self.send_agent_lost(id, position);
+        self.view(ViewChange::AgentRemoved(id.clone()));
+        if let Some(link) = link {
+            self.refuse_link_after(link, &downed(id), true, position);
+        }
     }
 
     /// From now on the id is refused.
@@ -103,6 +128,7 @@ impl Master {
         }
         self.recovered.remove(id);
         self.allocator.remove_agent(id);
+        self.forget_inverse_offers_of_agent(id);
         Some(agent)
     }
 
@@ -151,6 +177,13 @@ pub(crate) fn barred(id: &AgentId) -> String {
     format!(
         "agent '{id}' was marked gone by an operator and cannot come back: it ends its tasks and stops; \
          started again, the host joins as a new agent"
+    )
+}
+
+/// What an agent hears whose machine is down.
+pub(crate) fn downed(id: &AgentId) -> String {
+    format!(
+        "the machine of agent '{id}' is down for maintenance: the agent ends its tasks and stops;          started again once the machine is up (`mezzo maintenance stop`), the host joins as a new agent"
     )
 }
 

@@ -98,6 +98,9 @@ impl Master {
                 tasks: BTreeSet::new(),
                 executors: BTreeMap::new(),
                 offers: BTreeSet::new(),
+                ip: String::new(),
+                deactivated: record.deactivated,
+                drain: record.drain_info.map(|info| (info, record.drain_started_unix_ns)),
             };
             master.agents.insert(id.clone(), agent);
             if unreachable {
@@ -109,6 +112,7 @@ impl Master {
         }
         master.recover_placements(registry);
         master.recover_operations(registry);
+        master.recover_orders(now, registry);
         master.recovered_at_first = master.recovered.len();
         master.timers.set(now.plus(floor), Timer::Recovery);
         master.await_pruning(now);

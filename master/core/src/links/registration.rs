@@ -52,6 +52,11 @@ impl Master {
         {
             return self.refuse_link(link, &barred(id), true);
         }
+        if let Some((message, shutdown)) =
+            self.machine_is_down(now, &info, &register.ip, known.as_ref())
+        {
+            return self.refuse_link_after(link, &message, shutdown, self.everything_so_far());
+        }
         let returns = known.is_some();
         let (id, mut admitted) = match known {
             Some(id) => (id, Position(0)),
@@ -97,6 +102,7 @@ impl Master {
         };
         self.send_agent(link, master_to_agent::Message::Registered(registered), admitted);
         self.repeat_orders(link, &id, &register, settlement.doubles);
+        self.repeat_drain(link, &id);
         self.open_books(now, &id);
         self.view_agent(&id);
     }
@@ -145,6 +151,8 @@ impl Master {
         info.id = Some(id.into());
         self.cancel_removal(id);
         self.recovered.remove(id);
+        let decided = self.agents.get(id).map(|old| (old.deactivated, old.drain));
+        let (deactivated, drain) = decided.unwrap_or_default();
         let (tasks, operations, executors, launched) = match self.agents.remove(id) {
             Some(old) => {
                 if let Some(due) = old.reregister_due_ns {
@@ -188,6 +196,9 @@ impl Master {
             tasks,
             executors,
             offers: BTreeSet::new(),
+            ip: register.ip.clone(),
+            deactivated,
+            drain,
         };
         self.agents.insert(id.clone(), agent);
     }
@@ -276,7 +287,12 @@ impl Master {
             let key = (framework.clone(), executor.role.clone());
             *used.entry(key).or_default() += &executor.resources;
         }
+        let deactivated = agent.deactivated;
         self.allocator.add_agent(now, id, agent.total.clone(), used, AgentOptions::default());
+        if deactivated {
+            self.allocator.deactivate_agent(id);
+        }
+        self.inverse_offers.look_at(id);
     }
 }
 

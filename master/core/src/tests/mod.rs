@@ -8,6 +8,7 @@ mod cluster;
 mod departure;
 mod executors;
 mod operations;
+mod orders;
 mod promises;
 mod random;
 mod room;

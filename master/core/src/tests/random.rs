@@ -5,13 +5,15 @@ use std::time::Duration;
 use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::{AgentTask, ExecutorExited, LaunchPosition, Pong, Unregister};
 use mezzo_proto::storage::v1::Placement;
+use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
+use mezzo_types::AgentId;
 use proptest::prelude::*;
 use prost::Message;
 
 use super::cluster::{Cluster, framework_info, resources, task};
-use crate::{Input, LinkId, RateLimit, RequestId, StreamId};
+use crate::{Input, LinkId, Order, RateLimit, RequestId, StreamId};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -73,6 +75,12 @@ enum Step {
         agent: usize,
         framework: usize,
     },
+    /// An operator decides something.
+    Order {
+        agent: usize,
+        what: u8,
+        amount: u8,
+    },
     FailOver,
 }
 
@@ -100,8 +108,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(agent, tasks, boot, cpus)| Step::Return { agent, tasks, boot, cpus }),
         1 => which.clone().prop_map(|agent| Step::Leave { agent }),
         1 => which.clone().prop_map(|agent| Step::Gone { agent }),
-        2 => (which.clone(), which)
+        2 => (which.clone(), which.clone())
             .prop_map(|(agent, framework)| Step::ExecutorExits { agent, framework }),
+        3 => (which, 0..8u8, 0..9u8)
+            .prop_map(|(agent, what, amount)| Step::Order { agent, what, amount }),
         1 => Just(Step::FailOver),
     ]
 }
@@ -137,6 +147,46 @@ fn running(placement: &Placement) -> AgentTask {
             state: TaskState::TaskRunning as i32,
             ..Default::default()
         }),
+    }
+}
+
+/// Something that an operator may decide of an agent, or of the role that all frameworks are in.
+fn order(agent: &str, what: u8, amount: u8) -> Order {
+    let agent = AgentId::from(agent);
+    let cpus =
+        |value: f64| [("cpus".to_owned(), v1::value::Scalar { value })].into_iter().collect();
+    let quota =
+        |quota| Order::UpdateQuotas { quotas: vec![quota], force: amount.is_multiple_of(2) };
+    match what {
+        0 => Order::Drain { agent, config: v1::DrainConfig::default() },
+        1 => Order::Drain {
+            agent,
+            config: v1::DrainConfig { mark_gone: Some(true), max_grace_period: None },
+        },
+        2 => Order::Deactivate(agent),
+        3 | 4 => Order::Reactivate(agent),
+        5 => {
+            let none = v1::quota::QuotaConfig { role: "*".to_owned(), ..Default::default() };
+            match amount {
+                0 => quota(none),
+                1..4 => {
+                    quota(v1::quota::QuotaConfig { guarantees: cpus(f64::from(amount)), ..none })
+                }
+                _ => quota(v1::quota::QuotaConfig { limits: cpus(f64::from(amount)), ..none }),
+            }
+        }
+        6 => {
+            let role = Some("*".to_owned());
+            Order::UpdateWeights(vec![v1::WeightInfo { role, weight: f64::from(amount) }])
+        }
+        _ => {
+            let host = v1::MachineId { hostname: Some("host".to_owned()), ip: None };
+            let start = v1::TimeInfo { nanoseconds: i64::from(amount) };
+            let unavailability = v1::Unavailability { start, duration: None };
+            let window = v1::maintenance::Window { machine_ids: vec![host], unavailability };
+            let windows = if amount == 0 { vec![] } else { vec![window] };
+            Order::UpdateSchedule(v1::maintenance::Schedule { windows })
+        }
     }
 }
 
@@ -278,6 +328,14 @@ fn play(steps: &[Step]) -> String {
                     };
                     cluster.agent_says(*link, ToMaster::ExecutorExited(exited));
                 }
+            }
+            Step::Order { agent, what, amount } => {
+                let Some((_, id)) = agents.get(*agent) else { continue };
+                let request = RequestId(u64::MAX);
+                let order = Box::new(order(id, *what, *amount));
+                cluster.input(Input::Order { request, order });
+                let answer = cluster.replies.remove(&request);
+                transcript.push_str(&format!("{answer:?}\n"));
             }
             Step::FailOver => {
                 cluster = cluster.fail_over();

@@ -7,12 +7,16 @@ mod environment;
 mod executor;
 mod framework;
 pub(crate) mod id;
+mod maintenance;
 pub(crate) mod operation;
+mod quota;
 mod task;
 mod wishes;
 
 pub use call::scheduler_call;
 pub(crate) use executor::{ExecutorContext, Wanted, executor_task, task_group};
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
+pub(crate) use maintenance::{MachineKey, machines, schedule};
+pub(crate) use quota::{quota_config, quota_request};
 pub(crate) use task::{Context, task_info};
 pub(crate) use wishes::offer_constraints;

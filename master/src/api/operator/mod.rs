@@ -1,22 +1,31 @@
 //! `POST /api/v1`: the operator API over HTTP, and what both ways to it share.
+//!
+//! | module | calls |
+//! |---|---|
+//! | `reads` | what is asked of the process; what is asked of the state is `api::reads` |
+//! | `decisions` | what operators decided, and the flags |
+//! | `orders` | what changes it |
+//! | `logging` | how much is logged |
+
+mod decisions;
+mod logging;
+mod orders;
+mod reads;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{StatusCode, header};
 use mezzo_http_server::answer_body;
-use mezzo_master_core::{Answer, Refusal};
 use mezzo_proto::json;
-use mezzo_proto::v1;
 use mezzo_proto::v1::master::call::Type;
-use mezzo_proto::v1::master::response::{self, GetHealth, GetMaster, GetMetrics, GetVersion};
+use mezzo_proto::v1::master::response;
 use mezzo_proto::v1::master::{Call, Response as OperatorResponse};
-use mezzo_types::{AgentId, FrameworkId};
+use mezzo_types::AgentId;
 use prost::Message;
 
 use super::scheduler_http::{Encoding, receive, refuse, unavailable};
-use super::{Context, files, reads, reservations};
-use crate::handle::Gone;
+use super::{Context, files, reads as state_reads, reservations};
 
 /// What `/version` says. Clients of Mesos parse the version and decide by it, so it names the Mesos
 /// whose API this is; Mezzo's own stands beside it.
@@ -53,7 +62,7 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
         let message = format!("Failed to parse body into Call protobuf: {error}");
         refuse(StatusCode::BAD_REQUEST, message)
     })?;
-    if let Some(answered) = reads::answer(&context, &call, &parts.headers, accepted).await {
+    if let Some(answered) = state_reads::answer(&context, &call, &parts.headers, accepted).await {
         return answered;
     }
     // Mesos answers orders that the agent has yet to carry out with 202.
@@ -93,37 +102,36 @@ pub(crate) async fn invoke(
     }
     let number = call.r#type.unwrap_or_default();
     let kind = Type::try_from(number).unwrap_or(Type::Unknown);
-    let empty = OperatorResponse::default();
     let mut response = match kind {
-        Type::GetHealth => {
-            let healthy = context.store.check_room().is_ok();
-            OperatorResponse { get_health: Some(GetHealth { healthy }), ..empty }
+        Type::GetHealth | Type::GetVersion | Type::GetMetrics | Type::GetMaster => {
+            reads::answer(context, kind)?
         }
-        Type::GetVersion => OperatorResponse { get_version: Some(version()), ..empty },
-        Type::GetMetrics => OperatorResponse {
-            get_metrics: Some(GetMetrics { metrics: metrics(context) }),
-            ..empty
-        },
-        Type::GetMaster => OperatorResponse {
-            get_master: Some(GetMaster {
-                master_info: Some((*context.master_info).clone()),
-                start_time: Some(context.start_time),
-                elected_time: Some(context.elected_time),
-            }),
-            ..empty
-        },
-        Type::Teardown => {
-            let Some(teardown) = call.teardown else {
-                return Err(bad("Expecting 'teardown' to be present"));
-            };
-            let framework = FrameworkId::from(&teardown.framework_id);
-            return done(context.handle.teardown(framework).await);
+        Type::GetWeights
+        | Type::GetQuota
+        | Type::GetMaintenanceSchedule
+        | Type::GetMaintenanceStatus
+        | Type::GetFlags => decisions::answer(context, kind)?,
+        Type::GetLoggingLevel => logging::level(),
+        Type::SetLoggingLevel => {
+            let order = call.set_logging_level.ok_or_else(|| missing("set_logging_level"))?;
+            logging::set_level(&order)?;
+            return Ok(None);
         }
-        Type::MarkAgentGone => {
-            let Some(mark) = call.mark_agent_gone else {
-                return Err(bad("Expecting 'mark_agent_gone' to be present"));
-            };
-            return done(context.handle.mark_agent_gone(AgentId::from(&mark.agent_id)).await);
+        #[expect(deprecated, reason = "old clients set quotas so")]
+        Type::Teardown
+        | Type::MarkAgentGone
+        | Type::UpdateWeights
+        | Type::UpdateQuota
+        | Type::SetQuota
+        | Type::RemoveQuota
+        | Type::UpdateMaintenanceSchedule
+        | Type::StartMaintenance
+        | Type::StopMaintenance
+        | Type::DrainAgent
+        | Type::DeactivateAgent
+        | Type::ReactivateAgent => {
+            orders::carry_out(context, kind, call).await?;
+            return Ok(None);
         }
         Type::ReserveResources
         | Type::UnreserveResources
@@ -132,58 +140,28 @@ pub(crate) async fn invoke(
         | Type::GrowVolume
         | Type::ShrinkVolume => {
             let (agent, operation) = reservations::operation_of(call)?;
-            return done(context.handle.operate(AgentId::from(&agent), operation, None).await);
+            orders::done(context.handle.operate(AgentId::from(&agent), operation, None).await)?;
+            return Ok(None);
         }
         Type::Unknown => {
             return Err(match call.r#type {
-                None => bad("Expecting 'type' to be present"),
+                None => missing("type"),
                 Some(_) => {
                     CallError { code: 501, message: format!("call type {number} is unknown") }
                 }
             });
         }
-        other => {
-            return Err(CallError {
-                code: 501,
-                message: format!(
-                    "call {} is not answered by this version of Mezzo",
-                    other.as_str_name()
-                ),
-            });
-        }
+        other => return Err(not_answered(other)),
     };
     response.r#type = response::Type::from_str_name(kind.as_str_name()).map(|t| t as i32);
     Ok(Some(response))
 }
 
-/// The outcome of an order that has no answer but that it was carried out.
-fn done(
-    result: Result<Result<Answer, Refusal>, Gone>,
-) -> Result<Option<OperatorResponse>, CallError> {
-    match result {
-        Ok(Ok(_)) => Ok(None),
-        Ok(Err(refusal)) => {
-            Err(CallError { code: refusal.http_code(), message: refusal.to_string() })
-        }
-        Err(gone) => Err(CallError { code: 503, message: gone.to_string() }),
-    }
+fn missing(field: &str) -> CallError {
+    CallError { code: 400, message: format!("Expecting '{field}' to be present") }
 }
 
-fn bad(message: &str) -> CallError {
-    CallError { code: 400, message: message.to_owned() }
-}
-
-fn version() -> GetVersion {
-    GetVersion {
-        version_info: v1::VersionInfo { version: MESOS_VERSION.to_owned(), ..Default::default() },
-    }
-}
-
-fn metrics(context: &Context) -> Vec<v1::Metric> {
-    context
-        .metrics
-        .snapshot()
-        .into_iter()
-        .map(|(name, value)| v1::Metric { name, value: Some(value) })
-        .collect()
+fn not_answered(kind: Type) -> CallError {
+    let message = format!("call {} is not answered by this version of Mezzo", kind.as_str_name());
+    CallError { code: 501, message }
 }
