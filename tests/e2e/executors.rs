@@ -142,8 +142,11 @@ impl Rig {
                             self.agent = Some(offer.agent_id.clone());
                             let operations = self.waiting.pop_front();
                             let operations = operations.map(|make| make(&offer.agent_id));
-                            let operations = operations.into_iter().collect();
-                            let refuse = Some(Duration::ZERO);
+                            let operations: Vec<_> = operations.into_iter().collect();
+                            // What is not needed is not offered again before the next launch.
+                            let idle = operations.is_empty();
+                            let refuse = Duration::from_secs(if idle { 3600 } else { 0 });
+                            let refuse = Some(refuse);
                             let ids = vec![offer.id];
                             self.calls.accept(ids, operations, refuse).await.expect("accepts");
                         }
