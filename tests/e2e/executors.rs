@@ -1,6 +1,6 @@
 //! Executors of frameworks: pymesos' library, unmodified, and calls that are made by hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -199,6 +199,12 @@ impl Rig {
     }
 }
 
+/// Ids of the containers that are there.
+fn containers_of(cluster: &Cluster) -> BTreeSet<String> {
+    let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+    cluster.container_cgroups().iter().filter_map(name).collect()
+}
+
 /// Waits longer for executors that come back than Mesos does: pymesos sleeps between its attempts.
 fn patient() -> Options {
     Options {
@@ -222,7 +228,7 @@ async fn an_executor_of_pymesos_runs_tasks_and_outlives_the_agent() {
     rig.launch(&of, "longer", "wait").await;
     rig.until_state("long", TaskState::TaskRunning).await;
     rig.until_state("longer", TaskState::TaskRunning).await;
-    assert_eq!(cluster.inits().len(), 1);
+    assert_eq!(containers_of(&cluster).len(), 1);
     rig.say("hello there").await;
     rig.until_said("heard hello there").await;
     // It is shown, by its name and with what it uses.
@@ -305,7 +311,8 @@ async fn an_executor_that_never_speaks_is_ended() {
     assert_eq!(status.state(), TaskState::TaskFailed);
     assert_eq!(status.reason(), Reason::ExecutorRegistrationTimeout);
     assert_eq!(status.message(), "Executor did not register within 500ms");
-    let gone = cluster.wait("its processes to go", |c| c.inits().is_empty().then_some(()));
+    let gone = |cluster: &Cluster| containers_of(cluster).is_empty().then_some(());
+    let gone = cluster.wait("its container to go", gone);
     gone.expect("nothing is left of it");
 }
 
@@ -464,7 +471,8 @@ async fn the_same_calls_travel_over_grpc() {
     rig.launch(&executor("sleep 1000"), "t", "wait").await;
     rig.until("the launch", |rig| rig.waiting.is_empty()).await;
     let address = format!("http://{}", cluster.agent_address());
-    let mut client = ExecutorClient::connect(address).await.expect("connects");
+    let endpoint = tonic::transport::Endpoint::from_shared(address).expect("an address");
+    let mut client = ExecutorClient::new(endpoint.connect().await.expect("connects"));
     let subscribe = Call {
         subscribe: Some(call::Subscribe::default()),
         ..by_hand(&rig, call::Type::Subscribe)
