@@ -1,6 +1,6 @@
 //! Executors of frameworks: pymesos' library, unmodified, and calls that are made by hand.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -142,8 +142,11 @@ impl Rig {
                             self.agent = Some(offer.agent_id.clone());
                             let operations = self.waiting.pop_front();
                             let operations = operations.map(|make| make(&offer.agent_id));
-                            let operations = operations.into_iter().collect();
-                            let refuse = Some(Duration::ZERO);
+                            let operations: Vec<_> = operations.into_iter().collect();
+                            // What is not needed is not offered again before the next launch.
+                            let idle = operations.is_empty();
+                            let refuse = Duration::from_secs(if idle { 3600 } else { 0 });
+                            let refuse = Some(refuse);
                             let ids = vec![offer.id];
                             self.calls.accept(ids, operations, refuse).await.expect("accepts");
                         }
@@ -196,6 +199,12 @@ impl Rig {
     }
 }
 
+/// Ids of the containers that are there.
+fn containers_of(cluster: &Cluster) -> BTreeSet<String> {
+    let name = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+    cluster.container_cgroups().iter().filter_map(name).collect()
+}
+
 /// Waits longer for executors that come back than Mesos does: pymesos sleeps between its attempts.
 fn patient() -> Options {
     Options {
@@ -219,7 +228,7 @@ async fn an_executor_of_pymesos_runs_tasks_and_outlives_the_agent() {
     rig.launch(&of, "longer", "wait").await;
     rig.until_state("long", TaskState::TaskRunning).await;
     rig.until_state("longer", TaskState::TaskRunning).await;
-    assert_eq!(cluster.inits().len(), 1);
+    assert_eq!(containers_of(&cluster).len(), 1);
     rig.say("hello there").await;
     rig.until_said("heard hello there").await;
     // It is shown, by its name and with what it uses.
@@ -302,7 +311,8 @@ async fn an_executor_that_never_speaks_is_ended() {
     assert_eq!(status.state(), TaskState::TaskFailed);
     assert_eq!(status.reason(), Reason::ExecutorRegistrationTimeout);
     assert_eq!(status.message(), "Executor did not register within 500ms");
-    let gone = cluster.wait("its processes to go", |c| c.inits().is_empty().then_some(()));
+    let gone = |cluster: &Cluster| containers_of(cluster).is_empty().then_some(());
+    let gone = cluster.wait("its container to go", gone);
     gone.expect("nothing is left of it");
 }
 

@@ -75,6 +75,8 @@ pub(crate) struct Executor {
     /// How often the resources of its container were changed, and the newest change that was confirmed.
     pub(crate) grants: u64,
     pub(crate) granted: u64,
+    /// A change is under way: further ones wait, and are made as one.
+    pub(crate) granting: bool,
     /// Why the agent ends it, which becomes the ending of its tasks.
     pub(crate) verdict: Option<Verdict>,
     pub(crate) limitation: Option<Limitation>,

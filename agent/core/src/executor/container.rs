@@ -18,19 +18,29 @@ impl Core {
     /// Has the container use what the executor and its tasks were given by now. What waits for it is handed
     /// over when that is confirmed.
     pub(crate) fn grant(&mut self, key: &ExecutorKey) {
-        let resources = self.executor_resources(key);
         let Some(executor) = self.executors.get_mut(key) else { return };
         if executor.phase == ExecutorPhase::Terminating {
             return;
         }
         executor.grants += 1;
-        let (container, grant) = (executor.container.clone(), executor.grants);
+        let container = executor.container.clone();
         let record = self.container_record(&container);
         self.persist(record.into_iter().collect(), false);
-        let after = self.position;
-        let of = key.clone();
-        self.effects.push_back(Effect::Update { container, of, resources, grant, after });
+        self.change_container(key);
         self.view_executor(key);
+    }
+
+    /// One change at a time: a burst of tasks is one change more, not one for each.
+    fn change_container(&mut self, key: &ExecutorKey) {
+        let resources = self.executor_resources(key);
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        if executor.granting || executor.granted >= executor.grants {
+            return;
+        }
+        executor.granting = true;
+        let (container, grant) = (executor.container.clone(), executor.grants);
+        let (of, after) = (key.clone(), self.position);
+        self.effects.push_back(Effect::Update { container, of, resources, grant, after });
     }
 
     pub(crate) fn updated(&mut self, id: &ContainerId, grant: u64, result: Result<(), String>) {
@@ -39,7 +49,9 @@ impl Core {
         match result {
             Ok(()) => {
                 executor.granted = executor.granted.max(grant);
+                executor.granting = false;
                 self.deliver(&key);
+                self.change_container(&key);
             }
             Err(message) => {
                 let state = self.lost_or(&key.0, TaskState::TaskGone);

@@ -172,6 +172,7 @@ impl Core {
             served: false,
             grants: 0,
             granted: 0,
+            granting: false,
             verdict: None,
             limitation: None,
         }

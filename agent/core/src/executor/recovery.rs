@@ -60,6 +60,7 @@ impl Core {
             served: phase != ExecutorPhase::Registering,
             grants: 0,
             granted: 0,
+            granting: false,
             verdict: None,
             limitation: None,
         };

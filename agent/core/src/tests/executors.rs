@@ -264,6 +264,30 @@ fn a_further_task_waits_until_its_container_has_room() {
 }
 
 #[test]
+fn a_burst_of_tasks_is_one_change_more() {
+    let (mut world, container) = World::with_executor();
+    for n in 0..100 {
+        world.run_next(&format!("n{n}"));
+    }
+    let changes = |world: &mut World| {
+        let transcript = world.transcript();
+        let of = |line: &&str| line.starts_with("update");
+        transcript.lines().filter(of).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(changes(&mut world).len(), 1, "the first one is under way");
+    world.confirm(&container, 1);
+    let told = changes(&mut world);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("update 100 to cpus:101.1"), "{told:?}");
+    world.confirm(&container, 100);
+    assert_eq!(told_launches(&mut world), 99);
+}
+
+fn told_launches(world: &mut World) -> usize {
+    told(world).iter().filter(|line| line.contains("LAUNCH")).count()
+}
+
+#[test]
 fn a_container_that_cannot_grow_ends_its_executor() {
     let (mut world, container) = World::with_executor();
     world.run_next("u");
