@@ -81,3 +81,15 @@ fn the_example_scheduler_runs_its_tasks() {
         }
     }
 }
+
+#[test]
+fn the_example_executor_runs_its_tasks() {
+    let _ = &*ENVIRONMENT;
+    let cluster = Cluster::start(Options::default()).expect("a cluster");
+    let out = python(&["examples/sleepers.py", cluster.address(), "0.1", "0.2"]);
+    for n in 1..=2 {
+        assert!(out.contains(&format!("sleeper.{n}: TASK_RUNNING")), "{out}");
+        assert!(out.contains(&format!("sleepers says: sleeper.{n} is over")), "{out}");
+        assert!(out.contains(&format!("sleeper.{n}: TASK_FINISHED")), "{out}");
+    }
+}

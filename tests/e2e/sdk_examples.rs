@@ -68,3 +68,33 @@ async fn over_every_transport_the_answers_are_the_same() {
     assert_eq!(answers[0], answers[2]);
     probe.calls.teardown().await.expect("torn down");
 }
+
+/// An executor of the SDK, over either transport: started by the agent, given tasks, told to end.
+fn sleepers(transport: &str) {
+    let cluster = Cluster::start(Options::default()).expect("a cluster");
+    let program =
+        binary("examples/executor").expect("built by `cargo build -p mezzo-sdk --examples`");
+    let output = Command::new(program)
+        .args([cluster.address(), "0.1", "0.2"])
+        .envs([("USER", "root"), ("SLEEPERS_TRANSPORT", transport)])
+        .output()
+        .expect("runs");
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    for n in 0..2 {
+        assert!(out.contains(&format!("sleeper.{n}: TASK_RUNNING")), "{out}{err}");
+        assert!(out.contains(&format!("sleepers says: sleeper.{n} is over")), "{out}{err}");
+        assert!(out.contains(&format!("sleeper.{n}: TASK_FINISHED")), "{out}{err}");
+    }
+}
+
+#[test]
+fn the_executor_runs_its_tasks_over_grpc() {
+    sleepers("grpc");
+}
+
+#[test]
+fn the_executor_runs_its_tasks_over_http() {
+    sleepers("http");
+}
