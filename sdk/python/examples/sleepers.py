@@ -12,6 +12,7 @@ import threading
 from mezzo import (
     Executor,
     ExecutorDriver,
+    MezzoError,
     Scheduler,
     SchedulerDriver,
     is_terminal,
@@ -43,7 +44,10 @@ class Sleepers(Executor):
         timer = self.timers.pop(task_id.value, None)
         if timer is not None:
             timer.cancel()
-            driver.message(f"{task_id.value} is over".encode())
+            try:
+                driver.message(f"{task_id.value} is over".encode())
+            except MezzoError:
+                pass  # Messages may be lost; updates are not.
             driver.update(v1.TaskStatus(task_id=task_id, state=state))
 
     def acknowledged(self, driver, task_id, uuid):

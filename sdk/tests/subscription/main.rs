@@ -541,7 +541,7 @@ async fn every_call_reaches_the_master_as_it_was_meant() {
         };
         let (sent, ()) = tokio::join!(all, async {
             let accept = session.expect(call::Type::Accept).await.accept.expect("body");
-            assert_eq!(accept.operations, [reserve.clone()]);
+            assert_eq!(accept.operations, std::slice::from_ref(&reserve));
             assert_eq!(accept.filters.expect("filters").refuse_seconds, Some(60.0));
             let decline = session.expect(call::Type::Decline).await.decline.expect("body");
             assert_eq!(decline.offer_ids, offer_id());
@@ -561,7 +561,8 @@ async fn every_call_reaches_the_master_as_it_was_meant() {
             let acknowledged = call.acknowledge_operation_status.expect("body");
             assert_eq!(acknowledged.uuid.as_ref(), [3; 16]);
             let call = session.expect(call::Type::ReconcileOperations).await;
-            assert_eq!(call.reconcile_operations.expect("body").operations, [operation.clone()]);
+            let asked = call.reconcile_operations.expect("body").operations;
+            assert_eq!(asked, std::slice::from_ref(&operation));
             let message = session.expect(call::Type::Message).await.message.expect("body");
             assert_eq!(message.data.as_ref(), b"data");
             let request = session.expect(call::Type::Request).await.request.expect("body");
