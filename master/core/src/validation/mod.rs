@@ -3,8 +3,10 @@
 //! The rules are those of Mesos 1.11 (`src/master/validation.cpp`); the sentences are Mezzo's.
 
 mod call;
+mod check;
 mod framework;
 mod id;
+mod limits;
 mod task;
 
 pub use call::scheduler_call;

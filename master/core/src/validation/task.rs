@@ -42,7 +42,10 @@ pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Re
     };
     super::framework::user(&format!("task '{id}': {field}"), user, context.root_submissions)?;
     durations(task)?;
-    resources(task, context)
+    super::check::of_task(task).map_err(|error| format!("task '{id}' has {error}"))?;
+    let wanted = resources(task, context)?;
+    super::limits::of_task(task, &wanted).map_err(|error| format!("task '{id}' has {error}"))?;
+    Ok(wanted)
 }
 
 /// Exactly one way to run, and one that this version knows.
@@ -78,15 +81,6 @@ fn runnable(task: &v1::TaskInfo) -> Result<(), String> {
         if uri.value.is_empty() {
             return Err(format!("task '{id}' has a command.uris entry whose 'value' is empty"));
         }
-    }
-    if task.health_check.is_some() {
-        return Err(unsupported(id, "health_check", "leave it out"));
-    }
-    if task.check.is_some() {
-        return Err(unsupported(id, "check", "leave it out"));
-    }
-    if !task.limits.is_empty() {
-        return Err(unsupported(id, "limits", "ask for the resources it needs at most"));
     }
     if let Some(container) = &task.container {
         let what = if container.r#type == v1::container_info::Type::Docker as i32 {
