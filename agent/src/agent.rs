@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use mezzo_agent_core::{
-    Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
+    Change, CheckOutcome, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
 };
 use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
 use mezzo_proto::storage::v1::ContainerRecord;
@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::checkpoint::{self, Records};
 use crate::clock::Clock;
-use crate::containerizer::{self, ContainerEvent, Containerizer, LaunchSpec};
+use crate::containerizer::{self, Check, ContainerEvent, Containerizer, LaunchSpec};
 use crate::launch_times::LaunchTimes;
 use crate::link::{LinkEvent, LinkHandle};
 use crate::outbox::Outbox;
@@ -238,6 +238,9 @@ impl Running {
             ContainerEvent::Limited { container, limitation } => {
                 Input::Limited { container, limitation: limitation_of(limitation) }
             }
+            ContainerEvent::Checked { container, kind, outcome } => {
+                Input::Checked { container, kind, outcome }
+            }
             ContainerEvent::Exited { container, ending } => {
                 mezzo_fault_points::hit!("agent.exit.observed");
                 Input::Exited { container, ending: ending_of(ending) }
@@ -293,13 +296,15 @@ impl Running {
         }
         if self.position > before {
             self.write(batch, sync)?;
-            let core = &self.agent.core;
-            self.agent.statistics.send_if_modified(|known| {
-                let changed = known != core.statistics();
-                known.clone_from(core.statistics());
-                changed
-            });
         }
+        let core = &self.agent.core;
+        self.agent.statistics.send_if_modified(|known| {
+            let changed = known != core.statistics();
+            if changed {
+                known.clone_from(core.statistics());
+            }
+            changed
+        });
         while let Some(action) = self.outbox.release() {
             self.carry_out(action);
         }
@@ -415,6 +420,13 @@ impl Running {
                 mezzo_fault_points::hit!("agent.destroy.ordered");
                 self.agent.containers.destroy(&container);
             }
+            Effect::Check { container, kind, probe, timeout } => {
+                let check = Check { kind, probe: *probe, timeout };
+                if !self.agent.containers.check(&container, check) {
+                    let outcome = CheckOutcome::Unavailable("it is not there".to_owned());
+                    self.input(Input::Checked { container, kind, outcome });
+                }
+            }
             Effect::View(change) => self.show(change),
             Effect::Left { reason, .. } => self.left = Some(reason),
         }
@@ -477,7 +489,9 @@ fn wanted(effect: &Effect) -> Position {
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
         | Effect::Left { after, .. } => *after,
-        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::View(_) => Position::NONE,
+        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::Check { .. } | Effect::View(_) => {
+            Position::NONE
+        }
     }
 }
 

@@ -70,6 +70,9 @@ impl Core {
             Input::Limited { container, limitation } => self.limited(&container, limitation),
             Input::Exited { container, ending } => self.exited(now, &container, ending),
             Input::Destroyed { container } => self.destroyed(now, &container),
+            Input::Checked { container, kind, outcome } => {
+                self.checked(now, &container, kind, &outcome);
+            }
             Input::Room { shortage } => self.shortage = shortage,
             Input::Leave => self.leave(now, None),
         }
@@ -81,6 +84,7 @@ impl Core {
             match timer {
                 Timer::Kill(key) => self.grace_over(&key),
                 Timer::Completion(key) => self.completion_time_over(now, &key),
+                Timer::Check(key, kind) => self.check_due(&key, kind),
                 Timer::Silence(link) => self.silence_over(now, link),
             }
         }
@@ -190,6 +194,9 @@ impl Core {
         }
         if let Some(due) = task.completion_due_ns {
             self.timers.cancel(due, Timer::Completion(key.clone()));
+        }
+        for (due, kind) in task.checks.iter().flat_map(|checks| checks.due()) {
+            self.timers.cancel(due, Timer::Check(key.clone(), kind));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What the core tells the shell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
 use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
 use mezzo_proto::v1;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId};
 
+use crate::checks::{CheckKind, Probe};
 use crate::input::LinkId;
 
 /// Carried out in order. What has an `after` waits until that position is durable, and everything
@@ -40,6 +42,14 @@ pub enum Effect {
     Destroy {
         container: ContainerId,
         after: Position,
+    },
+    /// Look at the task once, from inside its container; for `timeout` at most, if there is one. A container is
+    /// looked at by one check of each kind at a time.
+    Check {
+        container: ContainerId,
+        kind: CheckKind,
+        probe: Box<Probe>,
+        timeout: Option<Duration>,
     },
     View(ViewChange),
     /// The agent left the cluster (or was barred from it, and why): the process may end.

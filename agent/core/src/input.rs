@@ -5,6 +5,8 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::ContainerId;
 
+use crate::checks::{CheckKind, CheckOutcome};
+
 /// One stream to a master; never reused in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
@@ -48,6 +50,12 @@ pub enum Input {
     /// Nothing is left of the container but its sandbox; answers every `Destroy`.
     Destroyed {
         container: ContainerId,
+    },
+    /// What came of an `Effect::Check`: each one is answered once, unless the container ended.
+    Checked {
+        container: ContainerId,
+        kind: CheckKind,
+        outcome: CheckOutcome,
     },
     /// Whether the disk has room for new promises: the sentence for those who want some, or nothing.
     Room {

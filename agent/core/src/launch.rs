@@ -80,6 +80,9 @@ impl Core {
             latest: None,
             kill: None,
             limitation: None,
+            started_unix_ns: None,
+            checks: None,
+            health_failures: 0,
             completion_due_ns: None,
             forsaken: false,
         };

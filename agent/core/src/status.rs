@@ -7,6 +7,7 @@ use mezzo_proto::v1::network_info::IpAddress;
 use mezzo_proto::v1::task_status::{Reason, Source};
 use mezzo_types::{ContainerId, FrameworkId, Now};
 
+use crate::checks::empty_status;
 use crate::core::Core;
 use crate::task::TaskKey;
 
@@ -32,6 +33,11 @@ impl Core {
             executor_id: Some(v1::ExecutorId { value: crate::record::text(&key.1) }),
             timestamp: Some(now.unix_secs_f64()),
             container_status: container.map(|id| self.container_status(id, pid)),
+            // What an executor says of a task with a check always has it, be it that nothing is known.
+            check_status: task
+                .filter(|_| source == Source::Executor)
+                .and_then(|task| task.info.check.as_ref())
+                .and_then(empty_status),
             ..v1::TaskStatus::default()
         }
     }

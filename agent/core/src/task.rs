@@ -7,6 +7,7 @@ use bytes::Bytes;
 use mezzo_proto::v1;
 use mezzo_types::{ContainerId, FrameworkId, TaskId};
 
+use crate::checks::Checks;
 use crate::effect::TaskStage;
 use crate::input::Limitation;
 
@@ -25,6 +26,12 @@ pub(crate) struct Task {
     pub(crate) latest: Option<Box<v1::TaskStatus>>,
     pub(crate) kill: Option<Kill>,
     pub(crate) limitation: Option<Limitation>,
+    /// When its command was started.
+    pub(crate) started_unix_ns: Option<i64>,
+    /// Of a command task that runs and has some.
+    pub(crate) checks: Option<Box<Checks>>,
+    /// Failures in a row of its health check that an earlier run of the agent counted.
+    pub(crate) health_failures: u32,
     /// Monotonic end of `max_completion_time`.
     pub(crate) completion_due_ns: Option<u64>,
     /// Nobody waits for its updates: its framework is gone.

@@ -40,6 +40,7 @@ impl Core {
             task.stage = TaskStage::Ended;
             task.kill = None;
             task.completion_due_ns = None;
+            task.checks = None;
         }
         self.tasks.insert(key.clone(), task);
         let after = self.position.next();
@@ -76,6 +77,7 @@ impl Core {
             Some(Acknowledged::Advanced) => {
                 let record = self.task_record(&key);
                 self.persist(record.into_iter().collect(), false);
+                self.tell_owed(now, &key);
             }
             Some(Acknowledged::Closed) => self.forget_task(&key),
         }

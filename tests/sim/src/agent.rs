@@ -397,6 +397,8 @@ impl World {
                 self.watch.see(&Fact::Registered { agent: number, term });
             }
             Effect::View(_) => {}
+            // Its tasks have no checks.
+            Effect::Check { .. } => {}
             Effect::Left { .. } => return Some(()),
         }
         None
@@ -557,6 +559,8 @@ fn wanted(effect: &Effect) -> Position {
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
         | Effect::Left { after, .. } => *after,
-        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::View(_) => Position::NONE,
+        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::Check { .. } | Effect::View(_) => {
+            Position::NONE
+        }
     }
 }

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mezzo_agent_core::{Checkpoint, Config, Core, Effect, Ending, Input, LinkId, Observed};
+use mezzo_agent_core::{
+    CheckKind, CheckOutcome, Checkpoint, Config, Core, Effect, Ending, Input, LinkId, Observed,
+};
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
 use mezzo_proto::v1;
@@ -76,6 +78,16 @@ pub(super) fn messages(data: &[u8]) {
                 core.handle(now, Input::Exited { container, ending });
             }
             (3, Some(container)) => core.handle(now, Input::Destroyed { container }),
+            (5, Some(container)) => {
+                let outcome = match piece.len() % 4 {
+                    0 => CheckOutcome::Connected(kind < 128),
+                    1 => CheckOutcome::Exited(i32::from(kind / 128)),
+                    2 => CheckOutcome::Failed("it took too long".to_owned()),
+                    _ => CheckOutcome::Unavailable("no launcher".to_owned()),
+                };
+                let kind = CheckKind::ALL[usize::from(kind / 8 % 2)];
+                core.handle(now, Input::Checked { container, kind, outcome });
+            }
             _ => {
                 let Ok(message) = MasterToAgent::decode(piece) else { continue };
                 core.handle(now, Input::Master { link, message: Box::new(message) });

@@ -1,5 +1,6 @@
 //! A core with a model of its shell around it: records, links, and effects as one line of text each.
 
+mod checks;
 mod endings;
 mod kills;
 mod life;
@@ -299,6 +300,7 @@ fn line(effect: &Effect) -> Option<String> {
         Effect::Signal { signal, after, .. } => format!("signal {signal} after {after}"),
         Effect::Destroy { after, .. } => format!("destroy after {after}"),
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
+        Effect::Check { kind, timeout, .. } => format!("look {kind:?} for {timeout:?}"),
         Effect::View(_) => return None,
     })
 }
