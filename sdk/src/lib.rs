@@ -31,6 +31,7 @@
 //! Where things are:
 //! - `scheduler`: the subscription, which reconnects by itself, and its two halves;
 //! - `framework`, `task`, `room`: building what is sent: who asks, what should run, what fits an offer;
+//! - `check`: what the agent looks after: [`HealthCheck`], [`Check`];
 //! - `status`: reading a task's status: is it over, how did it end;
 //! - `operator`: [`Master`] and [`Agent`], the clients of people and tools;
 //! - `address`, `endpoint`, `error`: finding a server and saying what went wrong.
@@ -39,6 +40,7 @@
 //! same names and fields.
 
 mod address;
+mod check;
 mod endpoint;
 mod error;
 mod framework;
@@ -51,6 +53,7 @@ mod task;
 pub use mezzo_proto::v1;
 pub use mezzo_types::is_terminal;
 
+pub use crate::check::{Check, CheckPort, HealthCheck};
 pub use crate::error::{CallError, ConnectError, Ended, OperatorError, ServerKind};
 pub use crate::framework::Framework;
 pub use crate::operator::{Agent, FileReader, FileRequest, Master, agent_addresses};
