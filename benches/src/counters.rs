@@ -75,6 +75,17 @@ pub fn memory_kib(pid: i32) -> Result<f64> {
     number.context("no PSS in smaps_rollup")
 }
 
+/// Resident memory of a process, in KiB: in a large process quicker to read than its PSS.
+///
+/// # Errors
+/// When there is no such process.
+pub fn resident_kib(pid: i32) -> Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("a process is gone")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    number.context("no VmRSS in status")
+}
+
 /// Bytes that went over loopback: all of the machine's, so only a bound for what one program sent.
 ///
 /// # Errors
@@ -127,6 +138,7 @@ mod tests {
             work = std::hint::black_box(work + 1);
         }
         assert!(memory_kib(own).expect("memory") > 100.0);
+        assert!(resident_kib(own).expect("memory") > 100.0);
         assert!(context_switches(own).expect("switches") > 0);
         assert!(threads(own).expect("threads").contains(&own));
         loopback_bytes().expect("loopback");

@@ -5,6 +5,7 @@
 //! busy machine slows both, and says under what conditions it ran. It writes one JSON object a line to
 //! stdout, and what it is doing to stderr.
 //!
+//! - `api`: what a master bears: states, watchers, pollers, tens of thousands of agents.
 //! - `launch`: a task's life, in times and in what it costs.
 //! - `ebpf`: what the kernel's bookkeeping costs.
 //! - `floor`: what the figures are compared with.
@@ -12,6 +13,7 @@
 //! - `conditions`: scheduling class and load.
 //! - `result`: what is written, and the statistics in it.
 
+mod api;
 mod conditions;
 mod counters;
 mod ebpf;
@@ -29,7 +31,15 @@ use self::result::Measurement;
 
 type Bench = fn(&Sizes, &mut dyn FnMut(Measurement)) -> Result<()>;
 
-const BENCHES: [(&str, Bench); 2] = [("ebpf", ebpf::run), ("launch", launch::run)];
+/// `api` stands for all that begin with it and a slash.
+const BENCHES: [(&str, Bench); 6] = [
+    ("api/state", api::state),
+    ("api/watchers", api::watchers),
+    ("api/pollers", api::pollers),
+    ("api/scale", api::scale),
+    ("ebpf", ebpf::run),
+    ("launch", launch::run),
+];
 
 /// Fewer rounds of everything.
 const QUICK: &str = "--quick";
@@ -57,11 +67,15 @@ fn run(arguments: &[String]) -> Result<()> {
     }
     let sizes = if flags.is_empty() { Sizes::FULL } else { Sizes::QUICK };
     let known = BENCHES.map(|(name, _)| name);
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+    let is_meant = |asked: &str, name: &str| {
+        name.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let is_known = |asked: &&&String| !known.iter().any(|name| is_meant(asked, name));
+    if let Some(unknown) = names.iter().find(is_known) {
         bail!("there is no bench `{unknown}`; there are: {}", known.join(", "));
     }
     for (name, bench) in BENCHES {
-        if names.is_empty() || names.iter().any(|asked| *asked == name) {
+        if names.is_empty() || names.iter().any(|asked| is_meant(asked, name)) {
             eprintln!("bench {name}");
             bench(&sizes, &mut |measurement| println!("{}", measurement.line()))?;
         }

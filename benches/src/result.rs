@@ -72,6 +72,14 @@ impl Measurement {
 #[derive(Default)]
 pub struct Times(Vec<Duration>);
 
+impl FromIterator<Duration> for Times {
+    fn from_iter<T: IntoIterator<Item = Duration>>(times: T) -> Times {
+        let mut times = Vec::from_iter(times);
+        times.sort_unstable();
+        Times(times)
+    }
+}
+
 impl Times {
     pub fn add(&mut self, time: Duration) {
         let at = self.0.partition_point(|known| *known < time);
@@ -117,6 +125,8 @@ mod tests {
         for ms in [5, 1, 4, 2, 3] {
             times.add(Duration::from_millis(ms));
         }
+        assert_eq!([0.0, 0.5, 1.0].map(|part| times.quantile_ms(part)), [1.0, 3.0, 5.0]);
+        let times = Times::from_iter([5, 1, 3].map(Duration::from_millis));
         assert_eq!([0.0, 0.5, 1.0].map(|part| times.quantile_ms(part)), [1.0, 3.0, 5.0]);
     }
 

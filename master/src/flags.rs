@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mezzo_http_server::PEER_TIMEOUT_MIN;
-use mezzo_master_core::RateLimit;
+use mezzo_master_core::{CallRates, RateLimit};
 
 /// Flags of `mezzo master`.
 #[derive(Debug, Clone, clap::Args)]
@@ -65,6 +65,11 @@ pub struct Flags {
     /// unreachable because they did not come back; beyond it the master stops.
     #[arg(long, alias = "recovery_agent_removal_limit", default_value = "100%", value_name = "N%", value_parser = percentage)]
     pub recovery_agent_removal_limit: f64,
+
+    /// How fast frameworks may call, by principal: JSON as in Mesos, or the file that holds it
+    /// (file:///PATH) [default: no limit]
+    #[arg(long, alias = "rate_limits", value_name = "JSON", value_parser = crate::rate_limits::rate_limits)]
+    pub rate_limits: Option<CallRates>,
 
     /// How often the lists of unreachable and of gone agents are pruned.
     #[arg(long, alias = "registry_gc_interval", default_value = "15mins", value_parser = positive_duration)]

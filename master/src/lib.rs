@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `flags` | what an operator sets |
 //! | `master` | [`run`]: start-up in order, serving, shutdown |
+//! | `rate_limits` | the JSON of `--rate-limits` |
 //! | `leader` | the loop: inputs in, effects out |
 //! | `outbox` | messages that wait for a commit |
 //! | `queue` | messages that wait for a peer |
@@ -24,6 +25,7 @@ mod master;
 mod metrics;
 mod outbox;
 mod queue;
+mod rate_limits;
 mod registry_store;
 mod repair;
 mod streams;

@@ -101,6 +101,7 @@ pub async fn run(
     config.agent_reregister_timeout = flags.agent_reregister_timeout;
     config.agent_removal_rate_limit = flags.agent_removal_rate_limit;
     config.recovery_agent_removal_limit_percent = flags.recovery_agent_removal_limit;
+    config.call_rates = flags.rate_limits.clone().unwrap_or_default();
     config.registry_gc_interval = flags.registry_gc_interval;
     config.registry_max_agent_age = flags.registry_max_agent_age;
     config.registry_max_agent_count = flags.registry_max_agent_count;

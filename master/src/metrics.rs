@@ -4,7 +4,7 @@ use mezzo_http_server::Gate;
 use mezzo_master_core::Statistics;
 use mezzo_proto::v1::TaskState;
 use mezzo_store::Store;
-use mezzo_telemetry::{Metrics, Readings};
+use mezzo_telemetry::{Families, Labels, Metrics, Readings};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -33,7 +33,13 @@ const REACHED: [(TaskState, &str); 8] = [
 /// Makes the endpoints show what `statistics` holds at the moment they are asked.
 pub(crate) fn register(metrics: &Metrics, statistics: watch::Receiver<Statistics>, clock: Clock) {
     metrics.register_system();
-    metrics.source(move |readings| read(&statistics.borrow(), clock, readings));
+    let seen = statistics.clone();
+    metrics.family_source(move |families| read_message_families(&seen.borrow(), families));
+    metrics.source(move |readings| {
+        let statistics = statistics.borrow();
+        read(&statistics, clock, readings);
+        read_messages(&statistics, readings);
+    });
 }
 
 /// The store's: how long its syncs take, what waits in memory for the disk, whether new promises are refused,
@@ -109,6 +115,25 @@ fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
         ("master/scheduler_calls", statistics.calls),
     ] {
         readings.counter(name, value);
+    }
+}
+
+/// How many calls the frameworks of each principal sent, and how many were carried out: those that wait for a
+/// rate limit are the difference (`docs/framework-rate-limiting.md` of Mesos).
+fn read_messages(statistics: &Statistics, readings: &mut Readings) {
+    for (principal, counts) in statistics.messages.iter() {
+        let name = |what: &str| format!("frameworks/{principal}/{what}");
+        readings.counter(&name("messages_received"), counts.received());
+        readings.counter(&name("messages_processed"), counts.processed());
+    }
+}
+
+/// The same for Prometheus, which has labels for it.
+fn read_message_families(statistics: &Statistics, families: &mut Families) {
+    for (principal, counts) in statistics.messages.iter() {
+        let labels = Labels::new([("principal", principal.as_str())]);
+        families.counter("framework_messages_received", &labels, counts.received() as f64);
+        families.counter("framework_messages_processed", &labels, counts.processed() as f64);
     }
 }
 

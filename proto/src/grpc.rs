@@ -9,6 +9,17 @@ use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder
 
 use crate::{DecodeError, decode_checked};
 
+/// What tonic allocates for each call and each direction before the first message, and by which it grows: its own
+/// 8 KiB twice, for each of 50,000 agents, would be 800 MB. Most messages of a stream are smaller than this; for a larger
+/// one the buffer grows once.
+const BUFFER_BYTES: usize = 512;
+/// Messages that are ready are put together up to here before they leave. tonic's own value.
+const TOGETHER_BYTES: usize = 32 * 1024;
+
+fn buffers() -> BufferSettings {
+    BufferSettings::new(BUFFER_BYTES, TOGETHER_BYTES)
+}
+
 /// A message that a method takes or gives. The build script implements it: what servers take is
 /// checked for required fields and size, what clients get back is not, since it comes from a server
 /// that they chose and that may be newer.
@@ -63,7 +74,7 @@ impl<T: Message, U> Encoder for CheckedCodec<T, U> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
+        buffers()
     }
 }
 
@@ -77,7 +88,7 @@ impl<T, U: FromWire> Decoder for CheckedCodec<T, U> {
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::default()
+        buffers()
     }
 }
 

@@ -11,7 +11,6 @@ mod health;
 mod http;
 mod ill_disks;
 mod partition;
-mod pymesos;
 mod sandbox;
 mod slow_disks;
 mod survival;

@@ -5,6 +5,7 @@
 //! 2. *Wall*: master and agent meet only in shared crates, the command line tool, tests and
 //!    benches.
 //! 3. *One importer*: RocksDB is opened by the store, raft run by the replicated log, and so on.
+//!    Simulated agents have none: they are a program beside the product.
 //! 4. *Thin xtask*: it depends on no product crate.
 //! 5. *Lints*: every crate takes the workspace's, or is listed here with the reason.
 
@@ -63,6 +64,9 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("aya", "mezzo-agent-accounting"),
     ("tracing-subscriber", "mezzo-telemetry"),
 ];
+
+/// Programs beside the product: no crate is built on them.
+const APART: &[&str] = &["mezzo-agent-simulated"];
 
 /// Where both sides of the wall may be used.
 const MEETING_PLACES: &[&str] = &["mezzo", "mezzo-tests", "mezzo-tests-sim", "mezzo-benches"];
@@ -170,6 +174,9 @@ impl Workspace {
         if name == "xtask" && self.members.contains_key(dependency) {
             return Some(format!("xtask links no product crate, but depends on {dependency}"));
         }
+        if APART.contains(&dependency) {
+            return Some(format!("{dependency} is no part of anything, but {name} depends on it"));
+        }
         let owner = ONE_IMPORTER.iter().find(|(only, _)| *only == dependency)?.1;
         (name != owner)
             .then(|| format!("{dependency} is for {owner} only, but {name} depends on it"))
@@ -215,6 +222,7 @@ mod tests {
             ("mezzo", &["mezzo-master", "mezzo-agent", "tokio"]),
             ("mezzo-master", &["mezzo-master-core", "mezzo-types", "tokio"]),
             ("mezzo-agent", &["mezzo-agent-core", "mezzo-types", "cgroups-rs"]),
+            ("mezzo-agent-simulated", &["mezzo-agent-core", "mezzo-types", "tokio"]),
             ("mezzo-store", &["rocksdb"]),
             ("xtask", &["anyhow"]),
         ]);
@@ -232,6 +240,7 @@ mod tests {
             ("mezzo-master", "rocksdb", "for mezzo-store only"),
             ("mezzo-agent", "raft", "for mezzo-replicated-log only"),
             ("xtask", "mezzo-types", "links no product crate"),
+            ("mezzo", "mezzo-agent-simulated", "no part of anything"),
         ];
         for (name, dependency, expected) in cases {
             let broken = workspace(&[(name, &[dependency]), ("mezzo-types", &[])]);

@@ -27,6 +27,8 @@ use driver::Driver;
 
 /// How much of everything is measured.
 pub struct Sizes {
+    /// Too few for the docs.
+    pub quick: bool,
     /// Rounds of things that are done one at a time.
     pub rounds: usize,
     /// Rounds of batches.
@@ -48,6 +50,7 @@ pub struct Sizes {
 impl Sizes {
     /// What the docs quote.
     pub const FULL: Sizes = Sizes {
+        quick: false,
         rounds: 300,
         batches: 15,
         batch: 200,
@@ -60,6 +63,7 @@ impl Sizes {
 
     /// To see quickly whether a change helped: too few for the docs.
     pub const QUICK: Sizes = Sizes {
+        quick: true,
         rounds: 30,
         batches: 3,
         batch: 100,

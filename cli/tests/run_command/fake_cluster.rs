@@ -273,6 +273,15 @@ impl master::operator_server::Operator for FakeOperator {
     ) -> Result<Response<master::KillTaskResponse>, Status> {
         Err(Status::not_found("no task here"))
     }
+
+    type SubscribeStream = tokio_stream::Empty<Result<master::Event, Status>>;
+
+    async fn subscribe(
+        &self,
+        _: Request<master::SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        Err(Status::unimplemented("nothing changes here"))
+    }
 }
 
 /// Breaks off its first reading of a `stdout` in the middle, as an agent that restarts does.

@@ -35,7 +35,11 @@ impl Master {
         }
     }
 
-    fn caller(&self, stream: Option<StreamId>, call: &Call) -> Result<FrameworkId, Refusal> {
+    pub(crate) fn caller(
+        &self,
+        stream: Option<StreamId>,
+        call: &Call,
+    ) -> Result<FrameworkId, Refusal> {
         validation::scheduler_call(call).map_err(|error| {
             Refusal::BadRequest(format!("Failed to validate scheduler::Call: {error}"))
         })?;
@@ -161,6 +165,10 @@ impl Master {
             &options(&info, &[]).roles,
         )
         .map_err(Refusal::BadRequest)?;
+        let constraints = update.offer_constraints.as_ref();
+        let roles = options(&info, &[]).roles;
+        validation::offer_constraints("update_framework", constraints, &roles)
+            .map_err(Refusal::BadRequest)?;
         if let Some(framework) = self.frameworks.get(id) {
             validation::framework_update(&framework.info, &info).map_err(Refusal::BadRequest)?;
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mezzo_proto::v1;
 
+use crate::throttle::CallRates;
+
 /// Settings of the master's core. Durations are those of Mesos 1.11 unless noted.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -26,6 +28,8 @@ pub struct Config {
     /// Of the agents that a new leader knows from its registry, at most this share (in percent, 0 to
     /// 100) may be marked unreachable for not coming back; beyond it the master halts.
     pub recovery_agent_removal_limit_percent: f64,
+    /// How fast the calls of frameworks are carried out (`--rate-limits`).
+    pub call_rates: CallRates,
     /// The lists of unreachable and of gone agents are pruned this often.
     pub registry_gc_interval: Duration,
     /// Entries of these lists older than this are dropped.
@@ -61,6 +65,7 @@ impl Config {
             agent_reregister_timeout: Duration::from_secs(600),
             agent_removal_rate_limit: None,
             recovery_agent_removal_limit_percent: 100.0,
+            call_rates: CallRates::default(),
             registry_gc_interval: Duration::from_secs(15 * 60),
             registry_max_agent_age: Duration::from_secs(2 * 7 * 24 * 60 * 60),
             registry_max_agent_count: 102_400,

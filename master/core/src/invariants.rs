@@ -21,6 +21,7 @@ impl Master {
     pub fn check_invariants(&self) -> Result<(), Violation> {
         self.no_double_offer()?;
         self.no_dangling()?;
+        self.check_throttle()?;
         self.allocator.check_invariants().map_err(|violation| Violation {
             name: "no-double-offer",
             detail: violation.to_string(),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
+//! | `throttle` | how fast calls are carried out |
 //! | `links` | agents that come, go silent and come back |
 //! | `registry` | the replicated state: commands and their deterministic application |
 //! | `validation` | what a user can get wrong, and the sentence that says so |
@@ -36,6 +37,7 @@ mod statistics;
 mod status;
 mod subscribe;
 mod task;
+mod throttle;
 mod timers;
 mod updates;
 pub mod validation;
@@ -49,4 +51,5 @@ pub use input::{Input, LinkId, RequestId, StreamId};
 pub use invariants::Violation;
 pub use master::Master;
 pub use registry::{Registry, is_default_weight, is_no_quota};
-pub use statistics::Statistics;
+pub use statistics::{MessageCounts, Statistics};
+pub use throttle::{CallRate, CallRates, WAITING_MAX};

@@ -17,6 +17,7 @@ use crate::input::{Input, LinkId, RequestId, StreamId};
 use crate::links::Removals;
 use crate::offers::Offer;
 use crate::statistics::Statistics;
+use crate::throttle::Throttle;
 use crate::timers::{Timer, Timers};
 
 /// The leading master. See the crate's documentation for how it is driven.
@@ -45,6 +46,7 @@ pub struct Master {
     pub(crate) streams: BTreeMap<StreamId, FrameworkId>,
     pub(crate) links: BTreeMap<LinkId, AgentId>,
     pub(crate) timers: Timers,
+    pub(crate) throttle: Throttle,
     pub(crate) statistics: Statistics,
     /// Why nothing new can be promised, if so: launches and admissions are refused with it.
     pub(crate) shortage: Option<String>,
@@ -55,6 +57,7 @@ pub struct Master {
 impl Master {
     /// An empty master of `term`; [`Master::recover`] fills it from the registry.
     pub(crate) fn empty(config: Config, term: u64, allocator: Box<dyn Allocator>) -> Self {
+        let throttle = Throttle::new(&config.call_rates);
         Self {
             config,
             term,
@@ -74,6 +77,7 @@ impl Master {
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
             timers: Timers::default(),
+            throttle,
             statistics: Statistics::default(),
             shortage: None,
             effects: VecDeque::new(),
@@ -89,7 +93,7 @@ impl Master {
             }
             Input::Call { request, stream, call, task_infos } => {
                 self.statistics.calls += 1;
-                self.scheduler_call(now, request, stream, *call, task_infos);
+                self.paced_call(now, request, stream, call, task_infos);
             }
             Input::StreamClosed { stream } => self.stream_closed(now, stream),
             Input::AgentMessage { link, message } => self.agent_message(now, link, *message),
@@ -117,6 +121,7 @@ impl Master {
                 Timer::Recovery => self.recovery_timeout(now),
                 Timer::Removal => self.run_removals(now),
                 Timer::RegistryGc => self.prune_registry(now),
+                Timer::Throttle(limit) => self.throttle_timeout(now, limit),
             }
         }
         self.allocate_if_due(now);

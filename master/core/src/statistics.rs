@@ -1,5 +1,45 @@
 //! Counts that the metrics endpoints show, kept as things happen: reading them is O(1).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Calls of the frameworks of one principal. The counters are shared with the copies of [`Statistics`]: those
+/// are made after every round, and one string per principal would be too much for that.
+#[derive(Debug, Default)]
+pub struct MessageCounts {
+    received: AtomicU64,
+    processed: AtomicU64,
+}
+
+impl MessageCounts {
+    /// All that came, also those that were dropped.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Those that were carried out.
+    pub fn processed(&self) -> u64 {
+        self.processed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_processed(&self) {
+        self.processed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for MessageCounts {
+    fn eq(&self, other: &Self) -> bool {
+        (self.received(), self.processed()) == (other.received(), other.processed())
+    }
+}
+
+impl Eq for MessageCounts {}
+
 /// Counters since this master took the lead, and gauges of what it holds now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -30,6 +70,8 @@ pub struct Statistics {
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
     pub calls: u64,
+    /// By principal, while a framework of it is known.
+    pub messages: Arc<BTreeMap<String, Arc<MessageCounts>>>,
     pub frameworks_connected: i64,
     pub frameworks_disconnected: i64,
     pub agents_connected: i64,
@@ -39,6 +81,18 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Counts the calls of a principal from now on.
+    pub(crate) fn count_messages_of(&mut self, principal: &str) {
+        if !self.messages.contains_key(principal) {
+            Arc::make_mut(&mut self.messages).insert(principal.to_owned(), Arc::default());
+        }
+    }
+
+    /// The last framework of a principal is gone.
+    pub(crate) fn forget_messages_of(&mut self, principal: &str) {
+        Arc::make_mut(&mut self.messages).remove(principal);
+    }
+
     pub(crate) fn task_moved(&mut self, from: Option<i32>, to: Option<i32>) {
         if from == to {
             return;

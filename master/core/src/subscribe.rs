@@ -14,7 +14,7 @@ use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Call, Event, call, event};
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{FrameworkId, Now, Position};
+use mezzo_types::{FrameworkId, Now, Position, Quantities, ResourceName, Scalar};
 
 use crate::effect::ViewChange;
 use crate::framework::{Framework, has_capability, roles_of};
@@ -37,10 +37,12 @@ impl Master {
         call: Call,
         principal: Option<String>,
     ) {
-        let Some(subscribe) = call.subscribe else {
+        let Some(mut subscribe) = call.subscribe else {
             self.send_error(stream, "Expecting 'subscribe' to be present".to_owned());
             return;
         };
+        // An empty id is none, as with Mesos.
+        subscribe.framework_info.id.take_if(|id| id.value.is_empty());
         if let Err(message) = self.check_subscription(&subscribe, principal.as_deref()) {
             self.send_error(stream, message);
             return;
@@ -77,6 +79,8 @@ impl Master {
             &subscribe.suppressed_roles,
             &roles_of(info),
         )?;
+        let constraints = subscribe.offer_constraints.as_ref();
+        validation::offer_constraints("subscribe", constraints, &roles_of(info))?;
         if let (Some(claimed), Some(actual)) = (&info.principal, principal)
             && claimed != actual
         {
@@ -208,6 +212,9 @@ impl Master {
         let due = now.plus(self.config.heartbeat_interval);
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.stream = Some(stream);
+        if let Some(principal) = &framework.info.principal {
+            self.statistics.count_messages_of(principal);
+        }
         framework.heartbeat_due_ns = due;
         let failover_due = framework.failover_due_ns.take();
         let mut after = after.max(framework.admitted);
@@ -327,6 +334,11 @@ impl Master {
         if let Some(stream) = stream {
             self.close_stream(stream);
         }
+        let principal = framework.info.principal.as_deref();
+        let shared = |other: &Framework| other.info.principal.as_deref() == principal;
+        if let Some(principal) = principal.filter(|_| !self.frameworks.values().any(shared)) {
+            self.statistics.forget_messages_of(principal);
+        }
         self.allocator.remove_framework(id);
         self.completed.insert(id.clone(), framework.info);
         while self.completed.len() > COMPLETED_MAX {
@@ -351,6 +363,22 @@ pub(crate) fn options(info: &v1::FrameworkInfo, suppressed: &[String]) -> Framew
             reservation_refinement: has_capability(info, Capability::ReservationRefinement),
             region_aware: has_capability(info, Capability::RegionAware),
         },
-        ..FrameworkOptions::default()
+        min_allocatable: min_allocatable(info),
     }
+}
+
+/// By role: the alternatives of which an offer must hold one.
+fn min_allocatable(info: &v1::FrameworkInfo) -> BTreeMap<String, Vec<Quantities>> {
+    let quantities = |wanted: &BTreeMap<String, v1::value::Scalar>| {
+        let amounts = wanted.iter().map(|(name, quantity)| {
+            let amount = Scalar::from_f64(quantity.value).unwrap_or(Scalar::MAX);
+            (ResourceName::from(name.as_str()), amount)
+        });
+        amounts.collect::<Quantities>()
+    };
+    let by_role = info.offer_filters.iter().filter_map(|(role, filters)| {
+        let min = filters.min_allocatable_resources.as_ref()?;
+        Some((role.clone(), min.quantities.iter().map(|q| quantities(&q.quantities)).collect()))
+    });
+    by_role.collect()
 }

@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Removal,
     /// The lists of unreachable and gone agents are to be pruned.
     RegistryGc,
+    /// The next call may be carried out of those that wait for a rate limit.
+    Throttle(usize),
 }
 
 /// Timers by due time (monotonic nanoseconds).
@@ -38,6 +40,10 @@ impl Timers {
 
     pub(crate) fn cancel(&mut self, due_ns: u64, timer: Timer) {
         self.by_due.remove(&(due_ns, timer));
+    }
+
+    pub(crate) fn has(&self, due_ns: u64, timer: Timer) -> bool {
+        self.by_due.contains(&(due_ns, timer))
     }
 
     pub(crate) fn next_due(&self) -> Option<u64> {

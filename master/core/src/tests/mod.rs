@@ -9,4 +9,5 @@ mod departure;
 mod promises;
 mod random;
 mod room;
+mod throttle;
 mod updates;

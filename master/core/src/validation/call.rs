@@ -1,5 +1,6 @@
 //! The shape of a scheduler call, checked before anything is looked up.
 
+use mezzo_proto::v1::FrameworkId;
 use mezzo_proto::v1::scheduler::Call;
 use mezzo_proto::v1::scheduler::call::Type;
 
@@ -41,7 +42,8 @@ pub fn scheduler_call(call: &Call) -> Result<(), String> {
         return Err(format!("Expecting '{name}' to be present"));
     }
     if let (Type::Subscribe, Some(subscribe)) = (kind, &call.subscribe) {
-        if subscribe.framework_info.id != call.framework_id {
+        // An empty id is none, as with Mesos.
+        if value(subscribe.framework_info.id.as_ref()) != value(call.framework_id.as_ref()) {
             return Err(
                 "'framework_id' differs from 'subscribe.framework_info.id': both must name the \
                  same framework, or both be unset"
@@ -50,6 +52,16 @@ pub fn scheduler_call(call: &Call) -> Result<(), String> {
         }
     } else if call.framework_id.is_none() {
         return Err("Expecting 'framework_id' to be present".to_owned());
+    }
+    if let (Type::UpdateFramework, Some(update)) = (kind, &call.update_framework)
+        && update.framework_info.id != call.framework_id
+    {
+        return Err(format!(
+            "'framework_id' is '{}' but 'update_framework.framework_info.id' is '{}': both must name \
+             the same framework",
+            value(call.framework_id.as_ref()),
+            value(update.framework_info.id.as_ref()),
+        ));
     }
     if let (Type::Acknowledge, Some(acknowledge)) = (kind, &call.acknowledge) {
         uuid("acknowledge.uuid", &acknowledge.uuid)?;
@@ -65,6 +77,10 @@ pub fn scheduler_call(call: &Call) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn value(id: Option<&FrameworkId>) -> &str {
+    id.map_or("", |id| id.value.as_str())
 }
 
 fn uuid(field: &str, bytes: &[u8]) -> Result<(), String> {
@@ -130,12 +146,29 @@ mod tests {
             ..of(Type::Subscribe)
         };
         assert_eq!(scheduler_call(&subscribe(None, None)), Ok(()));
+        assert_eq!(scheduler_call(&subscribe(Some(id("")), None)), Ok(()), "an empty id is none");
         assert_eq!(scheduler_call(&subscribe(Some(id("f")), Some(id("f")))), Ok(()));
         for (inner, outer) in
             [(Some(id("f")), None), (None, Some(id("f"))), (Some(id("f")), Some(id("g")))]
         {
             assert!(error(subscribe(inner, outer)).contains("must name the same framework"));
         }
+    }
+
+    #[test]
+    fn an_update_names_the_framework_that_calls() {
+        let update = |inner: Option<FrameworkId>| Call {
+            update_framework: Some(call::UpdateFramework {
+                framework_info: FrameworkInfo { id: inner, ..FrameworkInfo::default() },
+                ..call::UpdateFramework::default()
+            }),
+            ..of(Type::UpdateFramework)
+        };
+        assert_eq!(scheduler_call(&update(Some(id("f")))), Ok(()));
+        assert!(error(update(None)).contains("'framework_id' is 'f' but"));
+        assert!(
+            error(update(Some(id("g")))).contains("'update_framework.framework_info.id' is 'g'")
+        );
     }
 
     #[test]

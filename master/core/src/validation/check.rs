@@ -136,33 +136,24 @@ fn command(field: &str, command: &v1::CommandInfo) -> Result<(), String> {
     if texts.into_iter().any(|text| text.contains('\0')) {
         return Err(format!("{field} with a zero byte, which no command line can have"));
     }
-    let variables = command.environment.iter().flat_map(|environment| &environment.variables);
-    for variable in variables {
+    let Some(environment) = &command.environment else { return Ok(()) };
+    let of = format!("{field}.environment, whose");
+    super::environment::check(&of, environment)?;
+    // The rest is what an agent could not run.
+    for variable in &environment.variables {
         let name = &variable.name;
-        let of = format!("{field}.environment with the variable '{name}'");
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(format!("{of}, whose name must not be empty nor hold '=' or a zero byte"));
+            return Err(format!(
+                "{of} variable '{name}' has no possible name: it must not be empty nor hold '=' or a zero byte"
+            ));
         }
-        match variable.r#type() {
-            VariableType::Value => {}
-            VariableType::Secret => {
-                return Err(format!(
-                    "{of} of type SECRET, which this version of Mezzo does not resolve: give it as a VALUE"
-                ));
-            }
-            VariableType::Unknown => {
-                return Err(format!("{of} of type UNKNOWN: it must be VALUE"));
-            }
+        if variable.r#type() == VariableType::Secret {
+            return Err(format!(
+                "{of} variable '{name}' has type SECRET, which this version of Mezzo does not resolve: give it as a VALUE"
+            ));
         }
-        if variable.secret.is_some() {
-            return Err(format!("{of} of type VALUE and a 'secret': only one can be meant"));
-        }
-        match &variable.value {
-            None => return Err(format!("{of} without 'value'")),
-            Some(value) if value.contains('\0') => {
-                return Err(format!("{of}, whose value holds a zero byte"));
-            }
-            Some(_) => {}
+        if variable.value.as_ref().is_some_and(|value| value.contains('\0')) {
+            return Err(format!("{of} variable '{name}' has a value with a zero byte"));
         }
     }
     Ok(())
@@ -317,11 +308,16 @@ mod tests {
         assert!(said.ends_with("it is the path of the program"), "{said}");
         assert!(command(|c| c.value = Some("a\0".into())).contains("a zero byte"));
         let said = variable(|v| v.value = None);
-        assert_eq!(said, "health_check.command.environment with the variable 'A' without 'value'");
-        assert!(variable(|v| v.name = "A=".into()).contains("whose name"));
-        assert!(variable(|v| v.r#type = Some(VariableType::Secret as i32)).contains("SECRET"));
+        let start = "health_check.command.environment, whose variable 'A' has no 'value'";
+        assert!(said.starts_with(start), "{said}");
+        assert!(variable(|v| v.name = "A=".into()).contains("no possible name"));
+        let secret = |v: &mut v1::environment::Variable| {
+            v.r#type = Some(VariableType::Secret as i32);
+            (v.value, v.secret) = (None, Some(v1::Secret::default()));
+        };
+        assert!(variable(secret).contains("type SECRET, which"));
         assert!(variable(|v| v.r#type = Some(VariableType::Unknown as i32)).contains("UNKNOWN"));
-        assert!(variable(|v| v.secret = Some(v1::Secret::default())).contains("'secret'"));
+        assert!(variable(|v| v.value = Some("\0".into())).contains("zero byte"));
         let said = refused_check(check_info::Type::Command, |c| {
             c.command.as_mut().expect("command").command.value = None;
         });

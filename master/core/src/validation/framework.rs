@@ -16,6 +16,7 @@ pub(crate) fn framework_info(
         super::id::check("framework_info.id", &id.value)?;
     }
     roles(info)?;
+    super::wishes::offer_filters(info)?;
     user("framework_info.user", &info.user, root_submissions)?;
     if let Some(timeout) = info.failover_timeout
         && !(timeout.is_finite() && (0.0..=MAX_FAILOVER_TIMEOUT_SECS).contains(&timeout))

@@ -4,11 +4,14 @@
 
 mod call;
 mod check;
+mod environment;
 mod framework;
 mod id;
 mod limits;
 mod task;
+mod wishes;
 
 pub use call::scheduler_call;
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
 pub(crate) use task::{Context, task_info};
+pub(crate) use wishes::offer_constraints;

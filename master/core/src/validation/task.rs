@@ -1,7 +1,7 @@
 //! A task that a framework wants to launch.
 
 use mezzo_proto::v1;
-use mezzo_types::{AgentId, Resources};
+use mezzo_types::{AgentId, Resources, Scalar};
 
 /// What a task is checked against.
 pub(crate) struct Context<'a> {
@@ -41,6 +41,9 @@ pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Re
         None => ("framework_info.user", context.framework_user),
     };
     super::framework::user(&format!("task '{id}': {field}"), user, context.root_submissions)?;
+    if let Some(environment) = task.command.as_ref().and_then(|c| c.environment.as_ref()) {
+        super::environment::check(&format!("task '{id}': command.environment"), environment)?;
+    }
     durations(task)?;
     super::check::of_task(task).map_err(|error| format!("task '{id}' has {error}"))?;
     let wanted = resources(task, context)?;
@@ -150,6 +153,21 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
         .allocate(role);
     if wanted.is_empty() {
         return Err(format!("task '{id}' asks for no resources: all its amounts are zero"));
+    }
+    if wanted.gpus().thousandths() % Scalar::ONE.thousandths() != 0 {
+        return Err(format!(
+            "task '{id}' asks for {} gpus: their number must be whole",
+            wanted.gpus()
+        ));
+    }
+    for name in wanted.names() {
+        let of_name = wanted.filter(|resource| resource.name == name);
+        let revocable = of_name.revocable();
+        if !revocable.is_empty() && revocable != of_name {
+            return Err(format!(
+                "task '{id}' asks for revocable and for other '{name}': all of it must be of one kind"
+            ));
+        }
     }
     if !context.remaining.contains(&wanted) {
         return Err(format!(

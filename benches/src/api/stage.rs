@@ -1,0 +1,90 @@
+//! A master with simulated agents, as processes.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use mezzo_tests::{Cluster, Options, binary};
+
+use crate::counters;
+
+/// For all agents to register.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub struct Stage {
+    cluster: Cluster,
+    simulators: Child,
+    /// From the start of the simulators until every agent was registered.
+    pub joined: Duration,
+    /// What the master had used before anybody came.
+    pub empty_kib: f64,
+}
+
+impl Stage {
+    /// With every agent registered.
+    pub fn set(agents: u32, resources: &str) -> Result<Stage> {
+        let mut cluster = Cluster::prepare(Options::default())?;
+        cluster.start_master()?;
+        let master = cluster.master_pid().context("the master has ended")?;
+        let empty_kib = counters::resident_kib(master)?;
+        let log = File::create(cluster.directory().join("agents.log")).context("cannot log")?;
+        let begin = Instant::now();
+        let mut simulators = Command::new(binary("mezzo-agent-simulated")?)
+            .args(["--master", cluster.address(), "--agents", &agents.to_string()])
+            .args(["--resources", resources, "--log-level", "warn"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .context("cannot start the simulated agents")?;
+        let output = simulators.stdout.take().context("the agents have no output")?;
+        let joined = Duration::ZERO;
+        let mut stage = Stage { cluster, simulators, joined, empty_kib };
+        let (line, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let read = BufReader::new(output).read_line(&mut text).map(|_| text);
+            // Nobody waits any more if it took too long.
+            line.send(read).ok();
+        });
+        let said = lines.recv_timeout(PATIENCE);
+        stage.joined = begin.elapsed();
+        match said {
+            Ok(Ok(text)) if text.starts_with("ready ") => Ok(stage),
+            Ok(_) => bail!("the simulated agents ended: {}", stage.logs()),
+            Err(_) => {
+                bail!("not all agents registered within {} s: {}", PATIENCE.as_secs(), stage.logs())
+            }
+        }
+    }
+
+    pub fn address(&self) -> &str {
+        self.cluster.address()
+    }
+
+    pub fn master(&self) -> Result<i32> {
+        self.cluster.master_pid().context("the master has ended")
+    }
+
+    pub fn simulators(&self) -> Result<i32> {
+        Ok(i32::try_from(self.simulators.id())?)
+    }
+
+    pub fn logs(&self) -> String {
+        let log = self.cluster.directory().join("agents.log");
+        let agents = std::fs::read_to_string(log).unwrap_or_default();
+        let last = agents.lines().rev().take(10).map(|line| format!("\n  agents: {line}"));
+        self.cluster.logs() + &last.collect::<String>()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // They may have ended already.
+        let _ = self.simulators.kill();
+        let _ = self.simulators.wait();
+    }
+}
