@@ -265,4 +265,6 @@ async fn mezzo_run_has_its_command_looked_after() {
         ])
         .expect("runs");
     assert_eq!(run.status.code(), Some(128 + 15), "{run:?}");
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(said.contains("sick was killed because its health check failed"), "{said}");
 }
