@@ -22,6 +22,7 @@ use crate::launch_times::LaunchTimes;
 use crate::link::{LinkEvent, LinkHandle};
 use crate::outbox::Outbox;
 use crate::view::View;
+use crate::volumes::Volumes;
 
 /// Events of containers that wait for the loop; more make the containers' tasks wait.
 pub(crate) const CONTAINER_EVENTS_MAX: usize = 1024;
@@ -70,6 +71,7 @@ pub(crate) struct Agent {
     pub(crate) view: View,
     pub(crate) statistics: watch::Sender<Statistics>,
     pub(crate) launch_times: LaunchTimes,
+    pub(crate) volumes: Volumes,
 }
 
 /// What arrives.
@@ -104,6 +106,8 @@ struct Running {
     /// The core was told that the disk has no room.
     short: bool,
     left: Option<Option<String>>,
+    /// What was carried out was answered at once: the core has more orders.
+    again: bool,
     /// When the latest message of the master was taken.
     message_at: Instant,
 }
@@ -125,6 +129,7 @@ impl Agent {
             synced,
             short: false,
             left: None,
+            again: false,
             message_at: Instant::now(),
         };
         tokio::pin!(shutdown);
@@ -268,8 +273,16 @@ impl Running {
         Ok(())
     }
 
-    /// Writes down and carries out what the core ordered.
+    /// Writes down and carries out what the core ordered, also what follows from that.
     fn settle(&mut self) -> Result<(), LoopError> {
+        self.settle_once()?;
+        while std::mem::take(&mut self.again) {
+            self.settle_once()?;
+        }
+        Ok(())
+    }
+
+    fn settle_once(&mut self) -> Result<(), LoopError> {
         let mut batch = Batch::new();
         let mut sync = false;
         let before = self.position;
@@ -362,7 +375,8 @@ impl Running {
 
     /// Tells the core whether it may take a launch. Asked when there is one: nobody has to watch the disk.
     fn look_for_room(&mut self, message: &MasterToAgent) {
-        if !matches!(message.message, Some(master_to_agent::Message::RunTask(_))) {
+        use master_to_agent::Message::{ApplyOperation, RunTask};
+        if !matches!(message.message, Some(RunTask(_) | ApplyOperation(_))) {
             return;
         }
         let shortage = self.agent.records.shortage();
@@ -425,7 +439,22 @@ impl Running {
                 if !self.agent.containers.check(&container, check) {
                     let outcome = CheckOutcome::Unavailable("it is not there".to_owned());
                     self.input(Input::Checked { container, kind, outcome });
+                    self.again = true;
                 }
+            }
+            // A few calls of the file system that the records are on. What follows rests on them.
+            Effect::MakeVolumes { operation, volumes, .. } => {
+                let outcome = self.agent.volumes.make(&volumes);
+                if let Err(error) = &outcome {
+                    tracing::warn!(%volumes, %error, "persistent volumes are not made");
+                }
+                let outcome = outcome.map_err(|error| error.to_string());
+                self.input(Input::VolumesMade { operation, outcome });
+                self.again = true;
+            }
+            Effect::RemoveVolumes { volumes, .. } => {
+                tracing::info!(%volumes, "removing destroyed volumes");
+                self.agent.volumes.remove(&volumes);
             }
             Effect::View(change) => self.show(change),
             Effect::Left { reason, .. } => self.left = Some(reason),
@@ -488,6 +517,8 @@ fn wanted(effect: &Effect) -> Position {
         | Effect::Launch { after, .. }
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
+        | Effect::MakeVolumes { after, .. }
+        | Effect::RemoveVolumes { after, .. }
         | Effect::Left { after, .. } => *after,
         Effect::Persist(_) | Effect::CloseLink { .. } | Effect::Check { .. } | Effect::View(_) => {
             Position::NONE

@@ -6,6 +6,8 @@
 //! | `agent` | `last_launch` | `LastLaunch` |
 //! | `tasks` | framework id, a zero byte, task id | `TaskRecord` |
 //! | `containers` | container id | `ContainerRecord` |
+//! | `agent` | `resources` | `ResourcesRecord` |
+//! | `operations` | the operation's uuid, 16 bytes | `OperationRecord` |
 //!
 //! Values are messages of `mezzo.storage.v1`. Ids hold no zero byte: the master lets none with a control
 //! character pass.
@@ -13,7 +15,9 @@
 use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Change, Checkpoint};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, LastLaunch, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_store::{Batch, Layout, OpenError, Progress, ReadError, Shortage, Store, WriteError};
 use mezzo_types::{FrameworkId, TaskId};
 use prost::Message;
@@ -21,9 +25,11 @@ use prost::Message;
 pub(crate) const AGENT: &str = "agent";
 pub(crate) const TASKS: &str = "tasks";
 pub(crate) const CONTAINERS: &str = "containers";
+pub(crate) const OPERATIONS: &str = "operations";
 
 pub(crate) const IDENTITY: &[u8] = b"identity";
 pub(crate) const LAST_LAUNCH: &[u8] = b"last_launch";
+pub(crate) const RESOURCES: &[u8] = b"resources";
 
 /// Raise it when an older agent could no longer read what this one writes.
 const FORMAT: u32 = 1;
@@ -49,6 +55,12 @@ pub enum CheckpointError {
         "could not read the agent's records; `mezzo agent repair` shows what can be saved and saves it"
     )]
     Read(#[from] ReadError),
+    /// It says which volumes there are, and is not guessed.
+    #[error(
+        "the record of the agent's reservations and volumes cannot be read; `mezzo agent repair` shows what can be \
+         saved and saves it"
+    )]
+    Resources(#[source] prost::DecodeError),
 }
 
 /// Where the records are.
@@ -57,7 +69,7 @@ pub(crate) fn store_path(work_dir: &Path) -> PathBuf {
 }
 
 pub(crate) fn layout() -> Layout {
-    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS])
+    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS, OPERATIONS])
 }
 
 /// Whether an agent ran tasks here before. Sandboxes may have a disk of their own, whose root holds a directory of `mkfs`.
@@ -100,6 +112,17 @@ impl Records {
             match LastLaunch::decode(value.as_slice()) {
                 Ok(last) => checkpoint.last_launch = last.position.unwrap_or_default(),
                 Err(error) => unreadable(&mut checkpoint, "agent/last_launch", &error),
+            }
+        }
+        if let Some(value) = self.store.get(AGENT, RESOURCES)? {
+            let record = ResourcesRecord::decode(value.as_slice());
+            checkpoint.resources = Some(record.map_err(CheckpointError::Resources)?);
+        }
+        for entry in self.store.scan(OPERATIONS, []) {
+            let (key, value) = entry?;
+            match OperationRecord::decode(&*value) {
+                Ok(record) => checkpoint.operations.push(record),
+                Err(error) => unreadable(&mut checkpoint, &name(OPERATIONS, &key), &error),
             }
         }
         for entry in self.store.scan(TASKS, []) {
@@ -177,6 +200,11 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
             batch.add_put(CONTAINERS, key, record.encode_to_vec());
         }
         Change::DeleteContainer(id) => batch.add_delete(CONTAINERS, id.as_str().as_bytes()),
+        Change::PutResources(record) => batch.add_put(AGENT, RESOURCES, record.encode_to_vec()),
+        Change::PutOperation(uuid, record) => {
+            batch.add_put(OPERATIONS, uuid.as_bytes().to_vec(), record.encode_to_vec());
+        }
+        Change::DeleteOperation(uuid) => batch.add_delete(OPERATIONS, uuid.as_bytes()),
     }
 }
 
@@ -197,6 +225,9 @@ mod tests {
         let position = LaunchPosition { term: 3, sequence: 9 };
         let task = TaskRecord { container_id: "c".into(), ..Default::default() };
         let container = ContainerRecord { container_id: "c".into(), pid: 7, ..Default::default() };
+        let total = mezzo_types::Resources::parse("disk(web):64", "*").unwrap().to_proto();
+        let resources = ResourcesRecord { configured: total.clone(), total };
+        let (uuid, other) = (mezzo_types::Uuid16([1; 16]), mezzo_types::Uuid16([2; 16]));
         {
             let records = Records::open(work.path()).unwrap();
             let mut batch = Batch::new();
@@ -206,6 +237,12 @@ mod tests {
             add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutContainer(Box::new(container.clone())));
             add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
+            add(&mut batch, Change::PutResources(Box::new(resources.clone())));
+            for uuid in [uuid, other] {
+                let record = OperationRecord { framework_id: "f".into(), ..Default::default() };
+                add(&mut batch, Change::PutOperation(uuid, Box::new(record)));
+            }
+            add(&mut batch, Change::DeleteOperation(other));
             records.write(batch, |_| {}).unwrap();
         }
         let found = Records::open(work.path()).unwrap().load().unwrap();
@@ -213,6 +250,8 @@ mod tests {
         assert_eq!(found.last_launch, position);
         assert_eq!(found.tasks, [task]);
         assert_eq!(found.containers, [container]);
+        assert_eq!(found.resources, Some(resources));
+        assert_eq!(found.operations.len(), 1);
         assert_eq!(found.unreadable, 0);
     }
 
@@ -225,6 +264,15 @@ mod tests {
         std::fs::create_dir(work.path().join("slaves/S0")).unwrap();
         let error = Records::open(work.path()).unwrap_err();
         assert!(matches!(error, CheckpointError::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_record_of_volumes_is_not_guessed() {
+        let work = tempfile::tempdir().unwrap();
+        let records = Records::open(work.path()).unwrap();
+        let damaged = Batch::new().put(AGENT, RESOURCES, vec![0xff; 3]);
+        records.write(damaged, |_| {}).unwrap();
+        assert!(matches!(records.load(), Err(CheckpointError::Resources(_))));
     }
 
     #[test]

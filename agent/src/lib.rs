@@ -16,6 +16,7 @@
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
 //! - [`sandbox`]: a run's directory and its `stdout` and `stderr`, from its making to its removal.
 //! - `checks`: looks at tasks for their checks, from inside their containers.
+//! - `volumes`: directories of persistent volumes, which outlive all that.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
 
 pub mod accounts;
@@ -42,6 +43,7 @@ mod repair;
 pub mod sandbox;
 mod start;
 mod view;
+mod volumes;
 
 pub use agent::Shutdown;
 pub use api::{RoutesError, mode_text};

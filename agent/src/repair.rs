@@ -6,14 +6,19 @@
 use std::path::Path;
 
 use mezzo_proto::internal::v1::LaunchPosition;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, LastLaunch, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
 use mezzo_store::{Records as Saved, RepairReport, Salvage, SalvageError};
 use prost::Message;
 
 use crate::checkpoint::{
-    AGENT, CONTAINERS, IDENTITY, LAST_LAUNCH, TASKS, layout, name, store_path, task_key,
+    AGENT, CONTAINERS, IDENTITY, LAST_LAUNCH, OPERATIONS, RESOURCES, TASKS, layout, name,
+    store_path, task_key,
 };
+
+const FAMILIES: [&str; 4] = [AGENT, TASKS, CONTAINERS, OPERATIONS];
 
 /// Looks at the records in `work_dir`, whose agent must not run, and replaces them by what can be saved if
 /// `replace` is set and anything is damaged.
@@ -28,10 +33,10 @@ pub fn repair(work_dir: &Path, replace: bool) -> Result<RepairReport, SalvageErr
         dir: dir.clone(),
         ..RepairReport::default()
     };
-    let mut saved = [AGENT, TASKS, CONTAINERS]
-        .map(|family| salvage.family(family).map(std::mem::take).unwrap_or_default());
+    let mut saved =
+        FAMILIES.map(|family| salvage.family(family).map(std::mem::take).unwrap_or_default());
     mend(&mut saved, &mut report);
-    for (family, records) in [AGENT, TASKS, CONTAINERS].into_iter().zip(saved) {
+    for (family, records) in FAMILIES.into_iter().zip(saved) {
         if let Some(place) = salvage.family(family) {
             *place = records;
         }
@@ -43,7 +48,21 @@ pub fn repair(work_dir: &Path, replace: bool) -> Result<RepairReport, SalvageErr
 }
 
 /// Leaves out what makes no sense, and puts together what is missing.
-fn mend([agent, tasks, containers]: &mut [Saved; 3], report: &mut RepairReport) {
+fn mend([agent, tasks, containers, operations]: &mut [Saved; 4], report: &mut RepairReport) {
+    let unreadable = |value: &Vec<u8>| ResourcesRecord::decode(value.as_slice()).is_err();
+    if agent.get(RESOURCES).is_some_and(unreadable) {
+        agent.remove(RESOURCES);
+        report.lost.push("the record of the agent's reservations and volumes".to_owned());
+        report.consequences.push(
+            "the agent has none any more; the data of its volumes stays in `volumes` of the work \
+             directory, for a human to save"
+                .to_owned(),
+        );
+    }
+    retain(operations, OPERATIONS, report, |key, value| {
+        let record = OperationRecord::decode(value).ok()?;
+        (*record.operation_uuid == *key).then_some(())
+    });
     retain(tasks, TASKS, report, |key, value| {
         let record = TaskRecord::decode(value).ok()?;
         let framework = record.framework_info.as_ref()?.id.as_ref()?;

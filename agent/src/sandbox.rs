@@ -30,6 +30,7 @@ use nix::sys::stat::Mode;
 
 pub use log::LogLimits;
 pub(crate) use log::PIECES_MAX;
+pub(crate) use removal::remove_tree;
 pub(crate) use rotation::OUTPUTS;
 pub use sandboxes::SandboxOptions;
 pub(crate) use sandboxes::Sandboxes;

@@ -38,6 +38,7 @@ use crate::marker::{self, MarkerError};
 use crate::meter::Meter;
 use crate::metrics;
 use crate::view::View;
+use crate::volumes::Volumes;
 
 /// A driver that answers at all does so within some seconds per GPU.
 const GPUS_FOUND: Duration = Duration::from_secs(120);
@@ -314,6 +315,7 @@ impl Recovered {
         let locks = sandboxes.locks();
         metrics::register(&metrics, view.clone(), counted, sandboxes, clock, recovery);
         metrics::register_store(&metrics, records.store());
+        let volumes = Volumes::start(&work_dir, core.total());
         let launch_times = LaunchTimes::new(metrics.timer("containerizer/launch_ms"));
         let files = Files::new(view.clone(), &work_dir, locks).map_err(AgentError::Follow)?;
         let store = records.store().clone();
@@ -347,6 +349,7 @@ impl Recovered {
             view,
             statistics,
             launch_times,
+            volumes,
         };
         // On a worker of its own runtime: what a connection or a container has for the loop, and the loop for them, is
         // then handed on without another thread's having to wake up.

@@ -119,6 +119,17 @@ impl Handle {
         self.request(|request| Input::MarkAgentGone { request, agent }).await
     }
 
+    /// An operator has resources of an agent reserved, made a volume, and so on.
+    pub(crate) async fn operate(
+        &self,
+        agent: AgentId,
+        operation: v1::offer::Operation,
+        principal: Option<String>,
+    ) -> Result<Result<Answer, Refusal>, Gone> {
+        let operation = Box::new(operation);
+        self.request(|request| Input::Operate { request, agent, operation, principal }).await
+    }
+
     async fn request(
         &self,
         input: impl FnOnce(RequestId) -> Input,

@@ -9,14 +9,14 @@ use mezzo_proto::v1::scheduler::{Call, Event, call};
 use mezzo_tests::{Cluster, Options};
 use prost::Message;
 
-struct Answer {
-    code: u16,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
     headers: Vec<(String, String)>,
     reader: BufReader<TcpStream>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
@@ -33,7 +33,7 @@ impl Answer {
     }
 
     /// One record, which must be exactly one chunk.
-    fn record(&mut self) -> Vec<u8> {
+    pub(crate) fn record(&mut self) -> Vec<u8> {
         let chunk = self.chunk();
         let end = chunk.iter().position(|b| *b == b'\n').expect("a length");
         let length: usize =
@@ -42,7 +42,7 @@ impl Answer {
         chunk[end + 1..].to_vec()
     }
 
-    fn body(mut self) -> String {
+    pub(crate) fn body(mut self) -> String {
         let length = self.header("content-length").and_then(|v| v.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         self.reader.read_exact(&mut body).expect("the body");
@@ -50,7 +50,7 @@ impl Answer {
     }
 }
 
-fn request(
+pub(crate) fn request(
     cluster: &Cluster,
     method: &str,
     path: &str,
@@ -80,9 +80,9 @@ fn request(
     Answer { code, headers, reader }
 }
 
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 const PROTOBUF: (&str, &str) = ("Content-Type", "application/x-protobuf");
-const SCHEDULER: &str = "/api/v1/scheduler";
+pub(crate) const SCHEDULER: &str = "/api/v1/scheduler";
 
 #[test]
 fn the_scheduler_endpoint_refuses_in_mesos_order() {

@@ -17,3 +17,4 @@ mod survival;
 mod tasks;
 mod upgrade;
 mod usage;
+mod volumes;

@@ -3,6 +3,7 @@
 //!
 //! The rules are Mesos' (`src/slave/compatibility.cpp`).
 
+use mezzo_proto::storage::v1::ResourcesRecord;
 use mezzo_proto::v1;
 use mezzo_types::{Attribute, AttributeValue, Attributes, Resource, Resources};
 
@@ -24,6 +25,44 @@ pub enum RecoverError {
         /// Another way out, if there is one.
         or: &'static str,
     },
+    /// What operations made of the resources cannot be made of those that are configured now.
+    #[error(
+        "the agent has {kept}, made by an operation of {wanted}, which is not in the resources that it is \
+         configured with now (what the other operations leave of them is {left}); restore the old \
+         resources, destroy and unreserve what is in the way first, or remove the work directory to join \
+         as a new agent (its tasks and volumes are lost then)"
+    )]
+    Reservations { kept: String, wanted: String, left: String },
+    /// Nothing is guessed: volumes may hold data.
+    #[error("the record of the agent's resources cannot be read: {0}")]
+    Record(String),
+}
+
+/// The configured resources with the reservations and volumes that operations made of earlier ones (as
+/// Mesos' `applyCheckpointedResources`).
+pub(crate) fn reapply(
+    configured: &[v1::Resource],
+    record: Option<&ResourcesRecord>,
+) -> Result<Resources, RecoverError> {
+    let read = |resources: &[v1::Resource]| {
+        Resources::from_proto(resources).map_err(|error| RecoverError::Record(error.to_string()))
+    };
+    let mut total = read(configured)?;
+    let Some(record) = record else { return Ok(total) };
+    for kept in read(&record.total)?.filter(Resource::is_made_by_operation).iter() {
+        // A configuration in JSON may name a volume, too.
+        if total.contains_resource(kept) {
+            continue;
+        }
+        let step = kept.made_of_configured();
+        total =
+            total.convert(std::slice::from_ref(&step)).map_err(|_| RecoverError::Reservations {
+                kept: kept.to_string(),
+                wanted: step.consumed.to_string(),
+                left: told(&total),
+            })?;
+    }
+    Ok(total)
 }
 
 /// Holds what the agent is against what it was.
@@ -40,8 +79,11 @@ pub(crate) fn check(
                 Ok(()) => "allow additions with --reconfiguration-policy=additive, or ",
                 Err(_) => OR_ELSE,
             };
-            check_equal(was, is).map_err(|RecoverError::Incompatible { field, was, is, .. }| {
-                RecoverError::Incompatible { field, was, is, or }
+            check_equal(was, is).map_err(|error| match error {
+                RecoverError::Incompatible { field, was, is, .. } => {
+                    RecoverError::Incompatible { field, was, is, or }
+                }
+                other => other,
             })
         }
     }
@@ -153,7 +195,10 @@ mod tests {
     /// What each policy says of a change: the field that it does not like, if any.
     fn judged(was: &v1::AgentInfo, is: &v1::AgentInfo) -> [Option<String>; 2] {
         [ReconfigurationPolicy::Equal, ReconfigurationPolicy::Additive].map(|policy| {
-            check(policy, was, is).err().map(|RecoverError::Incompatible { field, .. }| field)
+            check(policy, was, is).err().map(|error| match error {
+                RecoverError::Incompatible { field, .. } => field,
+                other => other.to_string(),
+            })
         })
     }
 

@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, agent_to_master};
+use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, MasterToAgent, agent_to_master};
 use mezzo_proto::storage::v1::AgentIdentity;
 use mezzo_proto::v1;
 use mezzo_status_updates::UpdateStreams;
-use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position};
+use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, Resources, Uuid16};
 
 use crate::config::Config;
 use crate::effect::{Change, Effect, Persist, TaskView, ViewChange};
 use crate::input::{Input, LinkId};
 use crate::link::Link;
+use crate::operation::{Applying, Operation, OutgoingOperation};
 use crate::statistics::Statistics;
 use crate::task::{Container, Framework, Task, TaskKey};
 use crate::timers::{Timer, Timers};
@@ -32,6 +33,13 @@ pub struct Core {
     /// Containers of nobody that were found at the start and are being destroyed.
     pub(crate) strangers: BTreeSet<ContainerId>,
     pub(crate) updates: UpdateStreams<TaskKey, Outgoing>,
+    /// What the agent has: what it was configured with, as operations left it.
+    pub(crate) total: Resources,
+    pub(crate) operations: BTreeMap<Uuid16, Operation>,
+    pub(crate) operation_updates: UpdateStreams<Uuid16, OutgoingOperation>,
+    /// Its directories are being made; the master's orders wait.
+    pub(crate) applying: Option<Applying>,
+    pub(crate) waiting: VecDeque<MasterToAgent>,
     pub(crate) link: Option<Link>,
     pub(crate) timers: Timers,
     pub(crate) ids: IdSource,
@@ -73,10 +81,14 @@ impl Core {
             Input::Checked { container, kind, outcome } => {
                 self.checked(now, &container, kind, &outcome);
             }
+            Input::VolumesMade { operation, outcome } => {
+                self.volumes_made(now, operation, outcome);
+            }
             Input::Room { shortage } => self.shortage = shortage,
             Input::Leave => self.leave(now, None),
         }
         self.forward_updates();
+        self.forward_operations();
     }
 
     pub fn handle_timeout(&mut self, now: Now) {
@@ -89,12 +101,15 @@ impl Core {
             }
         }
         self.updates.handle_timeout(now);
+        self.operation_updates.handle_timeout(now);
         self.forward_updates();
+        self.forward_operations();
     }
 
     /// Monotonic time, in nanoseconds, at which [`Self::handle_timeout`] has something to do.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let timers = [self.timers.next(), self.updates.poll_timeout()];
+        let updates = [self.updates.poll_timeout(), self.operation_updates.poll_timeout()];
+        let timers = [self.timers.next(), updates[0], updates[1]];
         timers.into_iter().flatten().min()
     }
 
@@ -109,6 +124,11 @@ impl Core {
     /// The agent as the cluster knows it; `id` is unset before the first registration.
     pub fn info(&self) -> Option<&v1::AgentInfo> {
         self.identity.info.as_ref()
+    }
+
+    /// What the agent has, as operations left it.
+    pub fn total(&self) -> &Resources {
+        &self.total
     }
 
     pub(crate) fn agent_id(&self) -> Option<&v1::AgentId> {

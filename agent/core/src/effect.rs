@@ -4,9 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
-use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId};
+use mezzo_types::{
+    AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId, Uuid16,
+};
 
 use crate::checks::{CheckKind, Probe};
 use crate::input::LinkId;
@@ -51,6 +55,18 @@ pub enum Effect {
         probe: Box<Probe>,
         timeout: Option<Duration>,
     },
+    /// Make the directories of new volumes. Answered by `VolumesMade`.
+    MakeVolumes {
+        operation: Uuid16,
+        volumes: Resources,
+        after: Position,
+    },
+    /// Move the directories of destroyed volumes away, at once, and delete them when there is time. Those
+    /// that are not there were moved away before.
+    RemoveVolumes {
+        volumes: Resources,
+        after: Position,
+    },
     View(ViewChange),
     /// The agent left the cluster (or was barred from it, and why): the process may end.
     Left {
@@ -78,6 +94,9 @@ pub enum Change {
     /// `sandbox`, `cgroup` and `exit_file` are the shell's to fill in: it chooses them.
     PutContainer(Box<ContainerRecord>),
     DeleteContainer(ContainerId),
+    PutResources(Box<ResourcesRecord>),
+    PutOperation(Uuid16, Box<OperationRecord>),
+    DeleteOperation(Uuid16),
 }
 
 /// Everything needed to start a task's container.
@@ -106,6 +125,12 @@ pub enum ViewChange {
     Task(Box<TaskView>),
     /// Ended and acknowledged (or forsaken): history.
     TaskGone(FrameworkId, TaskId),
+    /// What the agent has, as operations left it.
+    Total(Box<Resources>),
+    /// An operation that was carried out, or was not.
+    Operation(Box<v1::Operation>),
+    /// Its ending was acknowledged.
+    OperationGone(Uuid16),
 }
 
 /// A task as readers see it.

@@ -3,7 +3,7 @@
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::v1;
 use mezzo_proto::v1::task_status::Reason;
-use mezzo_types::ContainerId;
+use mezzo_types::{ContainerId, Uuid16};
 
 use crate::checks::{CheckKind, CheckOutcome};
 
@@ -56,6 +56,11 @@ pub enum Input {
         container: ContainerId,
         kind: CheckKind,
         outcome: CheckOutcome,
+    },
+    /// Answers `MakeVolumes`: the directories are there, or why they are not.
+    VolumesMade {
+        operation: Uuid16,
+        outcome: Result<(), String>,
     },
     /// Whether the disk has room for new promises: the sentence for those who want some, or nothing.
     Room {

@@ -1,6 +1,6 @@
 //! What always holds between two inputs.
 
-use mezzo_types::{ContainerId, Position, is_terminal};
+use mezzo_types::{ContainerId, Position, Uuid16, is_terminal};
 
 use crate::core::Core;
 use crate::effect::{Effect, TaskStage};
@@ -20,6 +20,14 @@ pub enum Violation {
     StrayUpdates(TaskKey),
     #[error("updates-in-order: {0}")]
     Updates(#[from] mezzo_status_updates::Violation),
+    #[error("no-operation-lost: operation {0} ended, but no update says so")]
+    SilentOperation(Uuid16),
+    #[error("no-operation-lost: there are updates of an operation that is not known")]
+    StrayOperation,
+    #[error("no-operation-lost: the agent has {0}, which is not as much as it is configured with")]
+    Total(String),
+    #[error("no-operation-lost: {0} orders wait for nothing")]
+    Waiting(usize),
     #[error("tasks-outlive-us: container {0} belongs to task {1:?}, which has another")]
     TwoContainers(ContainerId, TaskKey),
     #[error("tasks-outlive-us: container {0} is of no living task and nothing ends it")]
@@ -63,6 +71,7 @@ impl Core {
                 return Err(Violation::FrameworkCount { framework, counted, tasks });
             }
         }
+        self.check_operations()?;
         self.check_timers()?;
         self.check_positions()
     }
@@ -93,6 +102,27 @@ impl Core {
         let checks =
             checks.all(|(due, kind)| self.timers.contains(due, &Timer::Check(key.clone(), kind)));
         if kill && completion && checks { Ok(()) } else { Err(Violation::NoTimer(key.clone())) }
+    }
+
+    fn check_operations(&self) -> Result<(), Violation> {
+        self.operation_updates.check_invariants()?;
+        for uuid in self.operations.keys() {
+            if self.operation_updates.pending(uuid).next().is_none() {
+                return Err(Violation::SilentOperation(*uuid));
+            }
+        }
+        if self.operation_updates.len() != self.operations.len() {
+            return Err(Violation::StrayOperation);
+        }
+        let configured = mezzo_types::Resources::from_proto(&self.config.info.resources);
+        let configured = configured.unwrap_or_default().quantities();
+        if self.total.quantities() != configured {
+            return Err(Violation::Total(self.total.to_string()));
+        }
+        if self.applying.is_none() && !self.waiting.is_empty() {
+            return Err(Violation::Waiting(self.waiting.len()));
+        }
+        Ok(())
     }
 
     fn check_timers(&self) -> Result<(), Violation> {
@@ -130,6 +160,8 @@ impl Core {
                 | Effect::Launch { after, .. }
                 | Effect::Signal { after, .. }
                 | Effect::Destroy { after, .. }
+                | Effect::MakeVolumes { after, .. }
+                | Effect::RemoveVolumes { after, .. }
                 | Effect::Left { after, .. }
                     if *after > position =>
                 {

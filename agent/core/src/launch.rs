@@ -175,6 +175,17 @@ impl Core {
         };
         let resources = Resources::from_proto(&info.resources)
             .map_err(|error| invalid(format!("task '{}': resources: {error}", key.1)))?;
+        if let Some(unknown) = self.unknown_resources(&resources) {
+            return Err(Rejection {
+                state: TaskState::TaskDropped,
+                reason: Reason::ResourcesUnknown,
+                message: format!(
+                    "task '{}' is to use {unknown}, which the agent does not have: the operation that was \
+                     to make it failed, or never arrived",
+                    key.1
+                ),
+            });
+        }
         let user = command.user.clone().unwrap_or_else(|| owner.user.clone());
         if user.is_empty() {
             return Err(invalid(format!(

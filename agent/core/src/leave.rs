@@ -41,6 +41,7 @@ impl Core {
         self.forget_identity();
         // Nobody listens to updates any more.
         self.updates.disconnected();
+        self.operation_updates.disconnected();
         self.send(id, agent_to_master::Message::Unregister(Unregister {}), self.position);
     }
 

@@ -9,6 +9,7 @@
 //! | `core` | [`Core`]: dispatch, timers, effects |
 //! | `link` | registration with the master, fencing by term |
 //! | `launch` | orders to run a task, each taken once |
+//! | `operation`, `waiting` | operations on resources, and orders that wait for one |
 //! | `kill` | kills, their grace period and what follows it; shutdown of a framework |
 //! | `leave` | leaving the cluster for good |
 //! | `compatibility` | what an agent may change of itself and still be the same |
@@ -53,6 +54,7 @@ mod kill;
 mod launch;
 mod leave;
 mod link;
+mod operation;
 mod record;
 mod recovery;
 mod statistics;
@@ -60,6 +62,7 @@ mod status;
 mod task;
 mod timers;
 mod updates;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ pub(crate) const REGISTRATION_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: LinkId,
+    /// `Register` was sent.
+    pub(crate) introduced: bool,
     /// Set by `Registered`.
     pub(crate) registered: Option<Registration>,
     /// The master is taken for dead when nothing arrives for this long; zero for never.
@@ -51,14 +53,24 @@ impl Core {
         self.timers.set(silence_due_ns, Timer::Silence(id));
         self.link = Some(Link {
             id,
+            introduced: false,
             registered: None,
             patience: REGISTRATION_PATIENCE,
             heard_ns: now.mono_ns,
             silence_due_ns: Some(silence_due_ns),
         });
-        if !self.clears_up() {
-            self.send_register(id);
+        self.introduce();
+    }
+
+    /// Registers over a link that came up, once nothing is under way that the registration must tell of.
+    pub(crate) fn introduce(&mut self) {
+        if self.clears_up() || self.applying.is_some() {
+            return;
         }
+        let Some(link) = self.link.as_mut().filter(|link| !link.introduced) else { return };
+        link.introduced = true;
+        let id = link.id;
+        self.send_register(id);
     }
 
     /// A new agent offers all that its host has, so that nothing of an earlier one may be left.
@@ -68,12 +80,8 @@ impl Core {
 
     /// The host is a container of nobody's lighter.
     pub(crate) fn stranger_gone(&mut self, container: &ContainerId) {
-        let waited = self.clears_up();
         self.strangers.remove(container);
-        let link = self.link.as_ref().map(|link| link.id);
-        if let Some(link) = link.filter(|_| waited && !self.clears_up()) {
-            self.send_register(link);
-        }
+        self.introduce();
     }
 
     fn send_register(&mut self, id: LinkId) {
@@ -98,6 +106,8 @@ impl Core {
 
     fn drop_link(&mut self) {
         self.updates.disconnected();
+        self.operation_updates.disconnected();
+        self.waiting.clear();
         let Some(link) = self.link.take() else { return };
         if let Some(due) = link.silence_due_ns {
             self.timers.cancel(due, Timer::Silence(link.id));
@@ -122,6 +132,8 @@ impl Core {
             // A forsaken task's framework is gone at the master as well.
             tasks: self.tasks.iter().filter(|(_, task)| !task.forsaken).map(task).collect(),
             frameworks: self.frameworks.values().map(|owner| (*owner.info).clone()).collect(),
+            total_resources: self.registered_total(),
+            operations: self.registered_operations(),
             ..Register::default()
         }
     }
@@ -132,7 +144,18 @@ impl Core {
         }
         let Some(link) = self.link.as_mut().filter(|link| link.id == id) else { return };
         link.heard_ns = now.mono_ns;
-        let registered = link.registered.is_some();
+        let message = match link.registered {
+            Some(_) => self.hold_back(id, message),
+            None => Some(message),
+        };
+        if let Some(message) = message {
+            self.handle_message(now, id, message);
+        }
+    }
+
+    pub(crate) fn handle_message(&mut self, now: Now, id: LinkId, message: MasterToAgent) {
+        let link = self.link.as_ref().filter(|link| link.id == id);
+        let registered = link.is_some_and(|link| link.registered.is_some());
         use master_to_agent::Message;
         match (message.message, registered) {
             (Some(Message::Registered(registered)), false) => self.registered(now, id, registered),
@@ -143,6 +166,10 @@ impl Core {
             (Some(Message::ShutdownFramework(shutdown)), true) => {
                 self.shutdown_framework(now, &shutdown.framework_id.into());
             }
+            (Some(Message::ApplyOperation(apply)), true) => self.apply_operation(now, id, apply),
+            (Some(Message::AcknowledgeOperation(acknowledge)), true) => {
+                self.acknowledge_operation(now, &acknowledge);
+            }
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
@@ -151,8 +178,6 @@ impl Core {
                     Message::RunTaskGroup(_)
                     | Message::ShutdownExecutor(_)
                     | Message::ExecutorMessage(_)
-                    | Message::ApplyOperation(_)
-                    | Message::AcknowledgeOperation(_)
                     | Message::Drain(_)
                     | Message::UpdateFramework(_),
                 ),
@@ -215,6 +240,7 @@ impl Core {
             return self.tell_departure();
         }
         self.updates.connected(now);
+        self.operation_updates.connected(now);
     }
 
     fn refused(&mut self, now: Now, id: LinkId, refused: Refused) {

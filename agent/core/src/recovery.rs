@@ -22,7 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mezzo_proto::internal::v1::LaunchPosition;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord, task_record};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord, task_record,
+};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::{Reason, Source};
@@ -49,6 +51,8 @@ pub struct Checkpoint {
     pub last_launch: LaunchPosition,
     pub tasks: Vec<TaskRecord>,
     pub containers: Vec<ContainerRecord>,
+    pub resources: Option<ResourcesRecord>,
+    pub operations: Vec<OperationRecord>,
     /// Records that could not be read at all.
     pub unreadable: u64,
 }
@@ -89,7 +93,16 @@ impl Core {
         observed: &BTreeMap<ContainerId, Observed>,
         seed: [u64; 2],
     ) -> Result<Core, RecoverError> {
-        let Checkpoint { identity, last_launch, tasks, containers, unreadable } = checkpoint;
+        let Checkpoint {
+            identity,
+            last_launch,
+            tasks,
+            containers,
+            resources,
+            operations,
+            unreadable,
+        } = checkpoint;
+        let total = compatibility::reapply(&config.info.resources, resources.as_ref())?;
         let mut was =
             identity.filter(|was| was.info.as_ref().is_some_and(|info| info.id.is_some()));
         let mut info = config.info.clone();
@@ -123,6 +136,11 @@ impl Core {
         };
         let mut core = Core {
             updates: UpdateStreams::new(config.backoff),
+            total,
+            operations: BTreeMap::new(),
+            operation_updates: UpdateStreams::new(config.backoff),
+            applying: None,
+            waiting: Default::default(),
             config,
             identity,
             // Launches are counted per agent.
@@ -152,6 +170,8 @@ impl Core {
             );
         }
         core.view(ViewChange::Agent(Box::new(info)));
+        core.recover_total(resources.as_ref());
+        core.recover_operations(now, operations, member);
         for record in containers {
             core.recover_container(&record, member && same_boot, observed);
         }

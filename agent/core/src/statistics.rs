@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mezzo_proto::v1::TaskState;
+use mezzo_proto::v1::{OperationState, TaskState};
 
 use crate::checks::{CheckKind, CheckOutcome};
 
@@ -18,6 +18,12 @@ pub struct Statistics {
     pub container_launch_errors: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    /// Operations on resources that were ordered, by how they ended.
+    pub operations_ended: BTreeMap<OperationState, u64>,
+    /// Orders of operations that had been taken before.
+    pub operations_repeated: u64,
+    pub operation_acknowledgements_valid: u64,
+    pub operation_acknowledgements_invalid: u64,
     /// Registrations that a master confirmed.
     pub registrations: u64,
     /// Records that could not be read at the start.

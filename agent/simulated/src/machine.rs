@@ -113,6 +113,11 @@ impl Machine {
                     };
                     self.core.handle(now, Input::Checked { container, kind, outcome });
                 }
+                // There are no directories to make.
+                Effect::MakeVolumes { operation, .. } => {
+                    self.core.handle(now, Input::VolumesMade { operation, outcome: Ok(()) });
+                }
+                Effect::RemoveVolumes { .. } => {}
                 Effect::View(ViewChange::Registered(term)) => {
                     wants.push(Want::Registered(term.is_some()));
                 }

@@ -106,7 +106,10 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
         Type::GetAgent => {
             response.get_agent = Some(GetAgent { agent_info: view.agent(), ..Default::default() });
         }
-        Type::GetOperations => response.get_operations = Some(GetOperations::default()),
+        Type::GetOperations => {
+            let operations = view.operations();
+            response.get_operations = Some(GetOperations { operations });
+        }
         Type::GetResourceProviders => {
             response.get_resource_providers = Some(GetResourceProviders::default());
         }

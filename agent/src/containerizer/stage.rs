@@ -21,6 +21,7 @@ use crate::accounts::Holder;
 use crate::cgroups::ContainerCgroup;
 use crate::isolators::{Demand, NamespaceSet};
 use crate::sandbox::{Owner, Sandbox, SandboxOf};
+use crate::volumes;
 
 /// A launch that went wrong, told in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,9 @@ pub(super) fn house(
         .create(&of, Some(owner))
         .map_err(|e| Failed::at(LaunchStage::Sandbox)(&e))?;
     mezzo_fault_points::hit!("agent.launch.sandboxed");
+    // Before anything of the task's is there that could lead elsewhere.
+    volumes::link(&shared.config.work_dir, &sandbox.directory, &spec.resources, owner)
+        .map_err(|e| Failed::at(LaunchStage::Sandbox)(&e))?;
     let environment = environment(
         spec,
         &user,

@@ -35,6 +35,8 @@ pub enum Bug {
     AgentDestroysStrangers,
     /// Agent: a launch is not written down before it is carried out.
     AgentLaunchesUnwritten,
+    /// Agent: a volume's data goes before it is written down that the volume was destroyed.
+    AgentRemovesEarly,
     /// Agent: records of an earlier boot are believed.
     AgentIgnoresReboots,
     /// Updates: the newest is sent first.

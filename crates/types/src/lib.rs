@@ -16,6 +16,7 @@ mod ids;
 mod item_set;
 mod message;
 mod now;
+mod operation;
 mod position;
 mod quantities;
 mod ranges;
@@ -40,6 +41,9 @@ pub use ids::{
 pub use item_set::{ItemSet, RepeatedItem};
 pub use message::{ResourceError, ResourceFault};
 pub use now::Now;
+pub use operation::{
+    Conversion, ConversionError, OperationFault, ResourceOperation, validate_container_path,
+};
 pub use position::Position;
 pub use quantities::Quantities;
 pub use ranges::{RangeError, Ranges};

@@ -292,6 +292,11 @@ impl Resource {
         self.disk.as_ref().and_then(|disk| disk.persistence_id())
     }
 
+    /// Whether both are the same but for the amount; of volumes and whole disks, exactly the same.
+    pub fn is_alike(&self, other: &Resource) -> bool {
+        self.order(other) == Ordering::Equal
+    }
+
     /// Whether copies of it are counted instead of their values added: shared volumes, persistent
     /// volumes and whole disks.
     pub(crate) fn is_counted(&self) -> bool {

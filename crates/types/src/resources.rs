@@ -120,6 +120,26 @@ impl Resources {
         Some(left)
     }
 
+    /// What is left without `other`, or without as much of it as is in here.
+    pub fn without(&self, other: &Resources) -> Resources {
+        let mut left = self.clone();
+        for asked in &other.0 {
+            let Ok(at) = left.position(&asked.resource) else { continue };
+            let held = &mut left.0[at];
+            let emptied = if asked.resource.is_counted() {
+                held.copies = held.copies.saturating_sub(asked.copies);
+                held.copies == 0
+            } else {
+                held.resource.value.subtract(&asked.resource.value);
+                held.resource.value.is_empty()
+            };
+            if emptied {
+                left.0.remove(at);
+            }
+        }
+        left
+    }
+
     /// Those for which `keep` holds.
     pub fn filter(&self, mut keep: impl FnMut(&Resource) -> bool) -> Resources {
         Resources(self.0.iter().filter(|entry| keep(&entry.resource)).cloned().collect())

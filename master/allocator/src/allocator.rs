@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mezzo_types::{AgentId, FrameworkId, Now, Quantities, ResourceName, Resources, Scalar};
+use mezzo_types::{
+    AgentId, Conversion, ConversionError, FrameworkId, Now, Quantities, ResourceName, Resources,
+    Scalar,
+};
 
 /// The longest time for which a refusal is remembered; longer ones are cut to it.
 pub const MAXIMUM_REFUSAL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -89,6 +92,34 @@ pub trait Allocator: Send {
         resources: &Resources,
         refuse: Option<Duration>,
     );
+
+    /// Operations turned resources that the framework holds on the agent into others, and the agent's
+    /// total with them. The allocation role is the one in the resources; all steps have the same.
+    ///
+    /// # Errors
+    /// The framework does not hold what a step consumes; nothing is changed then.
+    fn convert_allocated(
+        &mut self,
+        now: Now,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        steps: &[Conversion],
+    ) -> Result<(), ConversionError>;
+
+    /// Operations turned resources of the agent that nobody holds into others.
+    ///
+    /// # Errors
+    /// What a step consumes is not there, or somebody holds it; nothing is changed then.
+    fn convert_available(
+        &mut self,
+        now: Now,
+        agent: &AgentId,
+        steps: &[Conversion],
+    ) -> Result<(), ConversionError>;
+
+    /// An offer of these resources is over, however it ended: shared volumes among them may be offered
+    /// to others, whether or not tasks use them now. To be called before anything of it is recovered.
+    fn offer_ended(&mut self, now: Now, agent: &AgentId, resources: &Resources);
 
     /// What to offer now. Empty before the time that `poll_timeout` named.
     ///

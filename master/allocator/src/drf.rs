@@ -5,10 +5,11 @@
 //! a framework that appears or is revived. A pass looks at the marked agents only. Whoever has the
 //! smallest share is served first, and gets an agent's whole eligible remainder.
 //!
-//! Shared volumes are given to one framework at a time, like anything else.
+//! A shared volume is offered to one framework at a time, whoever uses it meanwhile.
 
 mod agents;
 mod check;
+mod convert;
 mod filters;
 mod pass;
 mod roles;
@@ -20,7 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{AgentId, FrameworkId, Now, Resources, UNRESERVED_ROLE};
+use mezzo_types::{
+    AgentId, Conversion, ConversionError, FrameworkId, Now, Resources, UNRESERVED_ROLE,
+};
 
 use self::agents::{Agent, AgentNo};
 use self::filters::Filters;
@@ -215,10 +218,11 @@ impl DrfAllocator {
         }
         let client = self.tree.client(framework, role);
         let Some(agent) = self.agents.get_mut(&number) else { return };
+        let more = agent.counted(client, what);
         if agent.take(client, what) {
             *self.spread.entry(client).or_default() += 1;
         }
-        self.tree.charge(client, &what.quantities());
+        self.tree.charge(client, &more);
         self.reindex(number);
     }
 
@@ -244,8 +248,10 @@ impl DrfAllocator {
         refused_until: Option<u64>,
     ) -> Option<()> {
         let client = self.tree.find(framework, role)?;
-        let last = self.agents.get_mut(&number)?.give_back(client, what)?;
-        self.tree.discharge(client, &what.quantities());
+        let agent = self.agents.get_mut(&number)?;
+        let last = agent.give_back(client, what)?;
+        let less = agent.counted(client, what);
+        self.tree.discharge(client, &less);
         if let Some(until) = refused_until
             && let Some(known) = self.frameworks.get(framework)
             && known.active
@@ -426,6 +432,29 @@ impl Allocator for DrfAllocator {
         self.mark(now, number);
     }
 
+    fn convert_allocated(
+        &mut self,
+        now: Now,
+        framework: &FrameworkId,
+        agent: &AgentId,
+        steps: &[Conversion],
+    ) -> Result<(), ConversionError> {
+        self.convert_held(now, framework, agent, steps)
+    }
+
+    fn convert_available(
+        &mut self,
+        now: Now,
+        agent: &AgentId,
+        steps: &[Conversion],
+    ) -> Result<(), ConversionError> {
+        self.convert_left(now, agent, steps)
+    }
+
+    fn offer_ended(&mut self, now: Now, agent: &AgentId, resources: &Resources) {
+        self.return_lent(now, agent, resources);
+    }
+
     fn allocate(&mut self, now: Now) -> Vec<Allocation> {
         self.pass(now)
     }
@@ -441,12 +470,15 @@ impl Allocator for DrfAllocator {
 
 /// The resources by allocation role, without it. Those that carry none count for the role `*`.
 fn by_role(resources: &Resources) -> BTreeMap<String, Resources> {
-    let mut roles: BTreeMap<String, Resources> = BTreeMap::new();
-    for resource in resources.iter() {
-        let role = resource.allocation_role.as_deref().unwrap_or(UNRESERVED_ROLE).to_owned();
-        let mut plain = resource.clone();
-        plain.allocation_role = None;
-        roles.entry(role).or_default().insert(plain);
+    let roles = resources.allocation_roles();
+    let of = |role: Option<&str>| {
+        let part = resources.filter(|resource| resource.allocation_role.as_deref() == role);
+        (role.unwrap_or(UNRESERVED_ROLE).to_owned(), part.unallocated())
+    };
+    let mut parts: BTreeMap<String, Resources> = roles.iter().map(|role| of(Some(role))).collect();
+    let (role, rest) = of(None);
+    if !rest.is_empty() {
+        *parts.entry(role).or_default() += rest;
     }
-    roles
+    parts
 }

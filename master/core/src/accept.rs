@@ -1,32 +1,28 @@
-//! ACCEPT: offers become tasks.
+//! ACCEPT: offers become tasks, reservations and volumes.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | here | one ACCEPT from its offers to its remainder |
+//! | `offers` | whether the offers are good; what is told when they are not |
+//! | `walk` | the operations one after the other; what came of them is committed and sent |
+//! | `launch` | LAUNCH and LAUNCH_GROUP |
+//! | `operation` | RESERVE, CREATE and the other operations on resources |
+
+mod launch;
+mod offers;
+mod operation;
+mod walk;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use mezzo_proto::internal::v1::{LaunchPosition, RunTask, master_to_agent};
-use mezzo_proto::storage::v1::command::Command as CommandKind;
-use mezzo_proto::storage::v1::{PlaceTasks, Placement};
-use mezzo_proto::v1;
-use mezzo_proto::v1::TaskState;
-use mezzo_proto::v1::offer::operation::Type as OperationType;
-use mezzo_proto::v1::scheduler::{Event, call, event};
+use mezzo_proto::v1::scheduler::call;
 use mezzo_proto::v1::task_status::Reason;
-use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources, TaskId};
-use prost::Message;
+use mezzo_types::{FrameworkId, Now, OfferId, Resources};
 
+use self::walk::Walk;
 use crate::master::Master;
 use crate::offers::{Offer, refuse_duration};
-use crate::status::{from_master, lost_or};
-use crate::task::{Launch, Task};
-use crate::validation;
-
-/// A validated task on its way to the agent.
-struct Accepted {
-    task: TaskId,
-    message: RunTask,
-    placement: Placement,
-}
 
 impl Master {
     /// ACCEPT: validates the offers, then each operation in order against what is left of them;
@@ -54,7 +50,7 @@ impl Master {
             .filter(|id| self.offers.get(id).is_some_and(|o| o.framework == *framework))
             .collect::<BTreeSet<_>>()
             .into_iter()
-            .filter_map(|id| self.take_offer(&id))
+            .filter_map(|id| self.take_offer(now, &id))
             .collect();
         if let Err(message) = checked {
             for offer in &offers {
@@ -76,301 +72,20 @@ impl Master {
         }
         let Some(first) = offers.first() else { return };
         self.statistics.offers_accepted += offers.len() as u64;
-        let (agent, role) = (first.agent.clone(), first.role.clone());
         let mut remaining = Resources::default();
         for offer in &offers {
             remaining += &offer.resources;
         }
-        let decoded = count_tasks(&accept.operations);
-        let mut raw =
-            if task_infos.len() == decoded { task_infos } else { Default::default() }.iter();
-        let mut accepted = Vec::new();
-        for operation in accept.operations {
-            match operation_type(&operation) {
-                Some(OperationType::Launch) => {
-                    let tasks = operation.launch.map(|l| l.task_infos).unwrap_or_default();
-                    for task in tasks {
-                        let bytes = raw.next().cloned();
-                        let place = Place { agent: &agent, role: &role };
-                        accepted.extend(self.launch(
-                            now,
-                            framework,
-                            place,
-                            task,
-                            bytes,
-                            &mut remaining,
-                        ));
-                    }
-                }
-                Some(OperationType::LaunchGroup) => {
-                    let tasks = operation.launch_group.map(|l| l.task_group.tasks);
-                    for task in tasks.unwrap_or_default() {
-                        raw.next();
-                        let message = "task groups are not run by this version of Mezzo: launch \
-                                       the tasks one by one with LAUNCH";
-                        let reason = Reason::TaskGroupInvalid;
-                        self.task_error(now, framework, &task.task_id, &agent, reason, message);
-                    }
-                }
-                _ => self.refuse_operation(framework, &agent, &operation),
-            }
+        let (agent, role) = (first.agent.clone(), first.role.clone());
+        let mut walk = Walk::new(framework.clone(), agent, role, remaining);
+        self.walk_operations(now, &mut walk, accept.operations, task_infos);
+        let rest = self.commit_walk(walk);
+        // What operations made of the offers was not offered yet, so it cannot be refused.
+        if !rest.made.is_empty() {
+            self.allocator.recover(now, framework, &rest.agent, &rest.made, None);
         }
-        self.send_launches(framework, &agent, accepted);
-        if !remaining.is_empty() {
-            self.allocator.recover(now, framework, &agent, &remaining, Some(refuse));
+        if !rest.declined.is_empty() {
+            self.allocator.recover(now, framework, &rest.agent, &rest.declined, Some(refuse));
         }
     }
-
-    /// All offers must be outstanding, distinct, the framework's, of one agent and one role, and
-    /// the agent linked.
-    fn check_offers(&self, framework: &FrameworkId, ids: &[v1::OfferId]) -> Result<(), String> {
-        if ids.is_empty() {
-            return Err("offer_ids is empty: ACCEPT must name at least one offer".to_owned());
-        }
-        let mut seen = BTreeSet::new();
-        let mut first: Option<&Offer> = None;
-        for id in ids {
-            let id = OfferId::from(id);
-            if !seen.insert(id.clone()) {
-                return Err(format!("offer_ids names '{id}' twice: each offer may appear once"));
-            }
-            let offer = self.offers.get(&id).filter(|offer| offer.framework == *framework);
-            let Some(offer) = offer else {
-                return Err(format!(
-                    "offer_ids names '{id}', which is no longer valid: it was used, declined or \
-                     rescinded, or never was this framework's"
-                ));
-            };
-            let first = *first.get_or_insert(offer);
-            if offer.agent != first.agent {
-                return Err(format!(
-                    "offer_ids names offers of two agents, '{}' and '{}': all must be of one agent",
-                    first.agent, offer.agent
-                ));
-            }
-            if offer.role != first.role {
-                return Err(format!(
-                    "offer_ids names offers to two roles, '{}' and '{}': all must be to one role",
-                    first.role, offer.role
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// The offers were not good, or nothing can be promised: every operation on them fails.
-    fn refuse_operations(
-        &mut self,
-        now: Now,
-        framework: &FrameworkId,
-        operations: &[v1::offer::Operation],
-        reason: Reason,
-        message: &str,
-    ) {
-        let aware = self.frameworks.get(framework).is_some_and(|f| f.partition_aware());
-        let state = lost_or(aware, TaskState::TaskDropped);
-        for operation in operations {
-            let launch = operation.launch.iter().flat_map(|l| &l.task_infos);
-            let group = operation.launch_group.iter().flat_map(|l| &l.task_group.tasks);
-            for task in launch.chain(group) {
-                let status = from_master(
-                    now,
-                    &TaskId::from(&task.task_id),
-                    Some(&AgentId::from(&task.agent_id)),
-                    state,
-                    Some(reason),
-                    message,
-                );
-                self.statistics.task_moved(None, Some(state as i32));
-                self.statistics.task_moved(Some(state as i32), None);
-                self.send_status(framework, status, Position(0));
-            }
-            if let Some(id) = &operation.id {
-                self.send_operation_error(framework, None, id, message);
-            }
-        }
-    }
-
-    /// An operation of a kind that is not run: says so where the framework asked for feedback.
-    fn refuse_operation(
-        &mut self,
-        framework: &FrameworkId,
-        agent: &AgentId,
-        operation: &v1::offer::Operation,
-    ) {
-        let Some(id) = &operation.id else { return };
-        let name = operation_type(operation).map_or("UNKNOWN", |kind| kind.as_str_name());
-        let message =
-            format!("operation {name} is not run by this version of Mezzo: only LAUNCH is");
-        self.send_operation_error(framework, Some(agent), id, &message);
-    }
-
-    fn send_operation_error(
-        &mut self,
-        framework: &FrameworkId,
-        agent: Option<&AgentId>,
-        id: &v1::OperationId,
-        message: &str,
-    ) {
-        let Some(stream) = self.frameworks.get(framework).and_then(|f| f.stream) else { return };
-        let status = v1::OperationStatus {
-            operation_id: Some(id.clone()),
-            state: v1::OperationState::OperationError as i32,
-            message: Some(message.to_owned()),
-            agent_id: agent.map(Into::into),
-            ..v1::OperationStatus::default()
-        };
-        let event = Event {
-            r#type: Some(event::Type::UpdateOperationStatus as i32),
-            update_operation_status: Some(event::UpdateOperationStatus { status }),
-            ..Event::default()
-        };
-        self.send_event(stream, event, Position(0));
-    }
-
-    /// Validates one task and takes its resources out of `remaining`.
-    fn launch(
-        &mut self,
-        now: Now,
-        framework_id: &FrameworkId,
-        place: Place<'_>,
-        task: v1::TaskInfo,
-        bytes: Option<Bytes>,
-        remaining: &mut Resources,
-    ) -> Option<Accepted> {
-        let framework = self.frameworks.get(framework_id)?;
-        let id = TaskId::from(&task.task_id);
-        let context = validation::Context {
-            agent: place.agent,
-            role: place.role,
-            remaining,
-            framework_user: &framework.info.user,
-            root_submissions: self.config.root_submissions,
-            id_taken: framework.tasks.contains_key(&id),
-        };
-        let wanted = match validation::task_info(&task, &context) {
-            Ok(wanted) => wanted,
-            Err(message) => {
-                let reason = Reason::TaskInvalid;
-                self.task_error(now, framework_id, &task.task_id, place.agent, reason, &message);
-                return None;
-            }
-        };
-        if let Some(left) = remaining.checked_sub(&wanted) {
-            *remaining = left;
-        }
-        let framework_info = framework.info.clone();
-        let agent = self.agents.get_mut(place.agent)?;
-        agent.last_launch = Launch {
-            term: self.term,
-            sequence: if agent.last_launch.term == self.term {
-                agent.last_launch.sequence.saturating_add(1)
-            } else {
-                1
-            },
-        };
-        let launch = agent.last_launch;
-        agent.tasks.insert((framework_id.clone(), id.clone()));
-        let placement = Placement {
-            framework_id: framework_id.to_string(),
-            task_id: id.to_string(),
-            agent_id: place.agent.to_string(),
-            role: place.role.to_owned(),
-            resources: wanted.to_proto(),
-            launch_term: launch.term,
-            launch_sequence: launch.sequence,
-        };
-        let task_info = bytes.unwrap_or_else(|| task.encode_to_vec().into());
-        let message = RunTask {
-            position: Some(LaunchPosition { term: launch.term, sequence: launch.sequence }),
-            framework_info: Some(framework_info),
-            task_info,
-            launch_executor: false,
-        };
-        let name = task.name.clone();
-        let task = Task {
-            framework: framework_id.clone(),
-            id: id.clone(),
-            agent: place.agent.clone(),
-            role: place.role.to_owned(),
-            resources: wanted,
-            launch,
-            name,
-            executor: None,
-            info: Some(Box::new(task)),
-            state: TaskState::TaskStaging,
-            last_status: None,
-            unacknowledged: None,
-            holds_resources: true,
-            kill: None,
-            unreachable_since_unix_ns: None,
-        };
-        self.statistics.task_moved(None, Some(task.state as i32));
-        let framework = self.frameworks.get_mut(framework_id)?;
-        framework.tasks.insert(id.clone(), task);
-        self.view_task(framework_id, &id);
-        Some(Accepted { task: id, message, placement })
-    }
-
-    /// Commits the placements of one ACCEPT together, then sends the launches.
-    fn send_launches(&mut self, framework: &FrameworkId, agent: &AgentId, accepted: Vec<Accepted>) {
-        if accepted.is_empty() {
-            return;
-        }
-        let placements = accepted.iter().map(|a| a.placement.clone()).collect();
-        let mut position = self.persist(CommandKind::PlaceTasks(PlaceTasks { placements }));
-        if is_on(Bug::MasterLaunchesEarly) {
-            position = Position(0);
-        }
-        // An offer of an agent whose link is down was rescinded with the link, so there is one. The
-        // ledger would tell the framework of a launch that never left, all the same.
-        let Some(link) = self.agents.get(agent).and_then(|a| a.link) else { return };
-        for accepted in accepted {
-            debug_assert!(
-                self.frameworks
-                    .get(framework)
-                    .is_some_and(|f| f.tasks.contains_key(&accepted.task))
-            );
-            self.send_agent(link, master_to_agent::Message::RunTask(accepted.message), position);
-        }
-    }
-
-    /// TASK_ERROR: the task was never launched.
-    fn task_error(
-        &mut self,
-        now: Now,
-        framework: &FrameworkId,
-        task: &v1::TaskId,
-        agent: &AgentId,
-        reason: Reason,
-        message: &str,
-    ) {
-        let state = TaskState::TaskError;
-        let status =
-            from_master(now, &TaskId::from(task), Some(agent), state, Some(reason), message);
-        self.statistics.task_moved(None, Some(state as i32));
-        self.statistics.task_moved(Some(state as i32), None);
-        self.send_status(framework, status, Position(0));
-    }
-}
-
-/// Where tasks of one ACCEPT go.
-#[derive(Clone, Copy)]
-struct Place<'a> {
-    agent: &'a AgentId,
-    role: &'a str,
-}
-
-fn operation_type(operation: &v1::offer::Operation) -> Option<OperationType> {
-    OperationType::try_from(operation.r#type?).ok()
-}
-
-fn count_tasks(operations: &[v1::offer::Operation]) -> usize {
-    operations
-        .iter()
-        .map(|operation| {
-            operation.launch.as_ref().map_or(0, |l| l.task_infos.len())
-                + operation.launch_group.as_ref().map_or(0, |l| l.task_group.tasks.len())
-        })
-        .sum()
 }

@@ -1,9 +1,9 @@
 //! An agent as the master knows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_proto::v1;
-use mezzo_types::{AgentId, FrameworkId, OfferId, Position, Resources, TaskId};
+use mezzo_types::{AgentId, FrameworkId, OfferId, Position, Resources, TaskId, Uuid16};
 
 use crate::input::LinkId;
 use crate::links::Ticket;
@@ -16,7 +16,14 @@ pub(crate) struct Agent {
     pub(crate) info: v1::AgentInfo,
     pub(crate) version: String,
     pub(crate) boot_id: String,
+    /// What it has if all operations in flight succeed.
     pub(crate) total: Resources,
+    /// What it has for certain.
+    pub(crate) confirmed: Resources,
+    /// An operation failed, so that tasks may hold what is not there; they are refused by the agent.
+    pub(crate) doubtful: bool,
+    /// Operations on it, in the order in which they were ordered.
+    pub(crate) operations: BTreeMap<Launch, Uuid16>,
     pub(crate) link: Option<LinkId>,
     /// What `Registered` and everything after it on this link depends on.
     pub(crate) admitted: Position,
@@ -38,4 +45,12 @@ pub(crate) struct Agent {
     pub(crate) unreachable_since_unix_ns: Option<i64>,
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
     pub(crate) offers: BTreeSet<OfferId>,
+}
+
+impl Agent {
+    /// What operations made of its resources; empty if they are as the agent was configured.
+    pub(crate) fn changed_total(&self) -> Vec<v1::Resource> {
+        let configured = Resources::from_proto(&self.info.resources).unwrap_or_default();
+        if self.confirmed == configured { Vec::new() } else { self.confirmed.to_proto() }
+    }
 }

@@ -103,6 +103,13 @@ impl Master {
             Some(Type::Reconcile) => {
                 self.reconcile(now, id, &call.reconcile.unwrap_or_default());
             }
+            Some(Type::AcknowledgeOperationStatus) => {
+                let call = call.acknowledge_operation_status.unwrap_or_default();
+                self.acknowledge_operation(id, &call);
+            }
+            Some(Type::ReconcileOperations) => {
+                self.reconcile_operations(id, &call.reconcile_operations.unwrap_or_default());
+            }
             Some(Type::Teardown) => {
                 let position = self.remove_framework(now, id);
                 return Ok((Answer::Accepted, position));
@@ -123,9 +130,7 @@ impl Master {
                 kind @ (Type::Shutdown
                 | Type::Message
                 | Type::AcceptInverseOffers
-                | Type::DeclineInverseOffers
-                | Type::AcknowledgeOperationStatus
-                | Type::ReconcileOperations),
+                | Type::DeclineInverseOffers),
             ) => {
                 return Err(Refusal::NotImplemented(format!(
                     "call {} is not answered by this version of Mezzo",

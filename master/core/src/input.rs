@@ -49,4 +49,12 @@ pub enum Input {
     Teardown { request: RequestId, framework: FrameworkId },
     /// An operator asserts that an agent will never come back: its id is barred.
     MarkAgentGone { request: RequestId, agent: AgentId },
+    /// An operator wants resources of an agent that nobody holds reserved, made a volume, and so on.
+    /// `principal` is who asks, if that is known.
+    Operate {
+        request: RequestId,
+        agent: AgentId,
+        operation: Box<v1::offer::Operation>,
+        principal: Option<String>,
+    },
 }

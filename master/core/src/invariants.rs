@@ -1,6 +1,6 @@
 //! What must hold after every input, whatever came in.
 
-use mezzo_types::Resources;
+use mezzo_types::{Resources, Uuid16};
 
 use crate::agent::Agent;
 use crate::master::Master;
@@ -21,6 +21,7 @@ impl Master {
     pub fn check_invariants(&self) -> Result<(), Violation> {
         self.no_double_offer()?;
         self.no_dangling()?;
+        self.operations_add_up()?;
         self.check_throttle()?;
         self.allocator.check_invariants().map_err(|violation| Violation {
             name: "no-double-offer",
@@ -30,25 +31,75 @@ impl Master {
 
     /// Per linked agent: offered + held by tasks ≤ total. Of one that has not spoken since this master
     /// took the lead only the ledger is known, which also has tasks that ended; nothing of it is offered.
+    ///
+    /// A shared volume may be used by any number of tasks, but is in one offer at most. While an
+    /// operation that failed may have users, only the quantities must be there.
     fn no_double_offer(&self) -> Result<(), Violation> {
         for agent in self.agents.values().filter(|agent| agent.link.is_some()) {
             let mut used = Resources::default();
+            let mut shared = Resources::default();
             for offer in &agent.offers {
                 if let Some(offer) = self.offers.get(offer) {
-                    used += &offer.resources.unallocated();
+                    used += &offer.resources.non_shared().unallocated();
+                    shared += &offer.resources.shared().unallocated();
                 }
             }
             for (framework, task) in &agent.tasks {
                 let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(task));
                 if let Some(task) = task.filter(|task| task.holds_resources) {
-                    used += &task.resources.unallocated();
+                    used += &task.resources.non_shared().unallocated();
                 }
             }
-            if !agent.total.contains(&used) {
+            let enough = if agent.doubtful {
+                agent.total.quantities().contains(&used.quantities())
+            } else {
+                agent.total.contains(&used) && agent.total.contains(&shared)
+            };
+            if !enough {
                 return Err(Violation {
                     name: "no-double-offer",
                     detail: format!("agent '{}' has {} but {} is out", agent.id, agent.total, used),
                 });
+            }
+        }
+        Ok(())
+    }
+
+    /// An operation is on exactly one agent's list, in order; what agents have for certain, and with
+    /// the operations in flight, is as much as was configured.
+    fn operations_add_up(&self) -> Result<(), Violation> {
+        let broken = |detail: String| Err(Violation { name: "no-operation-lost", detail });
+        for (uuid, operation) in &self.operations {
+            let agent = self.agents.get(&operation.agent);
+            if agent.and_then(|a| a.operations.get(&operation.order)) != Some(uuid) {
+                return broken(format!("agent '{}' lacks operation {uuid}", operation.agent));
+            }
+            let framework = operation.framework.as_ref().and_then(|id| self.frameworks.get(id));
+            if let (Some(framework), Some(id)) = (framework, operation.id())
+                && framework.operations.get(id) != Some(uuid)
+            {
+                return broken(format!("framework '{}' lacks operation '{id}'", framework.id));
+            }
+            if operation.unacknowledged.is_some() && !operation.ended() {
+                return broken(format!("operation {uuid} is in flight and was reported"));
+            }
+        }
+        for framework in self.frameworks.values() {
+            let lost = |uuid: &&Uuid16| !self.operations.contains_key(*uuid);
+            if let Some(uuid) = framework.operations.values().find(lost) {
+                return broken(format!("framework '{}' lists unknown {uuid}", framework.id));
+            }
+        }
+        for agent in self.agents.values() {
+            let lost = |uuid: &&Uuid16| !self.operations.contains_key(*uuid);
+            if let Some(uuid) = agent.operations.values().find(lost) {
+                return broken(format!("agent '{}' lists unknown {uuid}", agent.id));
+            }
+            if agent.total.quantities() != agent.confirmed.quantities() {
+                return broken(format!(
+                    "agent '{}' has {} for certain but is believed to have {}",
+                    agent.id, agent.confirmed, agent.total
+                ));
             }
         }
         Ok(())

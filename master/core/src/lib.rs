@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
+//! | `operations` | reservations and volumes, from the order to the acknowledged ending |
 //! | `throttle` | how fast calls are carried out |
 //! | `links` | agents that come, go silent and come back |
 //! | `registry` | the replicated state: commands and their deterministic application |
@@ -30,6 +31,8 @@ mod invariants;
 mod links;
 mod master;
 mod offers;
+mod operation;
+mod operations;
 mod operator;
 mod reconcile;
 mod registry;

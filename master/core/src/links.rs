@@ -33,18 +33,14 @@ impl Master {
             (Some(FromAgent::StatusUpdate(update)), Some(agent)) => {
                 self.status_update(now, link, &agent, update);
             }
+            (Some(FromAgent::OperationUpdate(update)), Some(agent)) => {
+                self.operation_update(now, &agent, update);
+            }
             (Some(FromAgent::Pong(_)), Some(_)) => {}
             (Some(FromAgent::Unregister(_)), Some(agent)) => self.unregister(now, &agent),
             // A newer agent's message we do not know: harmless, it must not need an answer.
             (None, Some(_)) => {}
-            (
-                Some(
-                    FromAgent::OperationUpdate(_)
-                    | FromAgent::ExecutorMessage(_)
-                    | FromAgent::ExecutorExited(_),
-                ),
-                Some(_),
-            ) => {}
+            (Some(FromAgent::ExecutorMessage(_) | FromAgent::ExecutorExited(_)), Some(_)) => {}
             (Some(FromAgent::Register(_)), Some(_))
             | (
                 Some(
@@ -154,13 +150,19 @@ impl Master {
         }
     }
 
-    fn persist_agent(&mut self, now: Now, id: &AgentId, state: agent_record::State) -> Position {
+    pub(crate) fn persist_agent(
+        &mut self,
+        now: Now,
+        id: &AgentId,
+        state: agent_record::State,
+    ) -> Position {
         let Some(agent) = self.agents.get(id) else { return Position(0) };
         let record = AgentRecord {
             info: Some(agent.info.clone()),
             state: state as i32,
             since_unix_ns: now.unix_ns,
             boot_id: agent.boot_id.clone(),
+            total_resources: agent.changed_total(),
             ..AgentRecord::default()
         };
         self.persist(CommandKind::PutAgent(PutAgent { agent: Some(record) }))

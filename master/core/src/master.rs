@@ -7,7 +7,7 @@ use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{Command, Counters};
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::{Event, event};
-use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId};
+use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId, Uuid16};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -16,6 +16,7 @@ use crate::framework::Framework;
 use crate::input::{Input, LinkId, RequestId, StreamId};
 use crate::links::Removals;
 use crate::offers::Offer;
+use crate::operation::Operation;
 use crate::statistics::Statistics;
 use crate::throttle::Throttle;
 use crate::timers::{Timer, Timers};
@@ -43,6 +44,9 @@ pub struct Master {
     pub(crate) gone: BTreeMap<AgentId, i64>,
     pub(crate) gone_by_age: BTreeSet<(i64, AgentId)>,
     pub(crate) offers: BTreeMap<OfferId, Offer>,
+    /// Operations on agents' resources until nobody waits for anything of them.
+    pub(crate) operations: BTreeMap<Uuid16, Operation>,
+    pub(crate) next_operation: u64,
     pub(crate) streams: BTreeMap<StreamId, FrameworkId>,
     pub(crate) links: BTreeMap<LinkId, AgentId>,
     pub(crate) timers: Timers,
@@ -74,6 +78,8 @@ impl Master {
             gone: BTreeMap::new(),
             gone_by_age: BTreeSet::new(),
             offers: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            next_operation: 1,
             streams: BTreeMap::new(),
             links: BTreeMap::new(),
             timers: Timers::default(),
@@ -106,6 +112,9 @@ impl Master {
                 self.operator_teardown(now, request, &framework);
             }
             Input::MarkAgentGone { request, agent } => self.mark_agent_gone(now, request, &agent),
+            Input::Operate { request, agent, operation, principal } => {
+                self.operator_operation(now, request, &agent, &operation, principal.as_deref());
+            }
         }
         self.allocate_if_due(now);
     }

@@ -90,8 +90,9 @@ impl Master {
     }
 
     /// Forgets an offer; what becomes of its resources is the caller's business.
-    pub(crate) fn take_offer(&mut self, id: &OfferId) -> Option<Offer> {
+    pub(crate) fn take_offer(&mut self, now: Now, id: &OfferId) -> Option<Offer> {
         let offer = self.offers.remove(id)?;
+        self.allocator.offer_ended(now, &offer.agent, &offer.resources);
         if let Some(framework) = self.frameworks.get_mut(&offer.framework) {
             framework.offers.remove(id);
         }
@@ -100,6 +101,21 @@ impl Master {
         }
         self.view(ViewChange::OfferRemoved(id.into()));
         Some(offer)
+    }
+
+    /// RESCIND to the framework that has the offer.
+    pub(crate) fn rescind_offer(&mut self, now: Now, id: &OfferId) {
+        let Some(offer) = self.take_offer(now, id) else { return };
+        self.statistics.offers_rescinded += 1;
+        self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
+        let stream = self.frameworks.get(&offer.framework).and_then(|f| f.stream);
+        let Some(stream) = stream else { return };
+        let event = Event {
+            r#type: Some(event::Type::Rescind as i32),
+            rescind: Some(event::Rescind { offer_id: id.into() }),
+            ..Event::default()
+        };
+        self.send_event(stream, event, Position(0));
     }
 
     /// DECLINE, or an ACCEPT without operations.
@@ -116,7 +132,7 @@ impl Master {
             if self.offers.get(&id).is_none_or(|offer| offer.framework != *framework) {
                 continue;
             }
-            if let Some(offer) = self.take_offer(&id) {
+            if let Some(offer) = self.take_offer(now, &id) {
                 self.statistics.offers_declined += 1;
                 self.allocator.recover(
                     now,
@@ -136,7 +152,7 @@ impl Master {
             None => return,
         };
         for id in offers {
-            if let Some(offer) = self.take_offer(&id) {
+            if let Some(offer) = self.take_offer(now, &id) {
                 self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
             }
         }
@@ -149,17 +165,7 @@ impl Master {
             None => return,
         };
         for id in offers {
-            let Some(offer) = self.take_offer(&id) else { continue };
-            self.statistics.offers_rescinded += 1;
-            self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
-            let stream = self.frameworks.get(&offer.framework).and_then(|f| f.stream);
-            let Some(stream) = stream else { continue };
-            let event = Event {
-                r#type: Some(event::Type::Rescind as i32),
-                rescind: Some(event::Rescind { offer_id: (&id).into() }),
-                ..Event::default()
-            };
-            self.send_event(stream, event, Position(0));
+            self.rescind_offer(now, &id);
         }
     }
 }

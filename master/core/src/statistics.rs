@@ -69,6 +69,12 @@ pub struct Statistics {
     pub updates_invalid: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    pub operation_updates_valid: u64,
+    pub operation_updates_invalid: u64,
+    pub operation_acknowledgements_valid: u64,
+    pub operation_acknowledgements_invalid: u64,
+    /// Operations on resources in ACCEPTs that broke a rule.
+    pub operations_refused: u64,
     pub calls: u64,
     /// By principal, while a framework of it is known.
     pub messages: Arc<BTreeMap<String, Arc<MessageCounts>>>,

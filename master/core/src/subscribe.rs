@@ -135,6 +135,7 @@ impl Master {
             admitted,
             tasks: BTreeMap::new(),
             offers: std::collections::BTreeSet::new(),
+            operations: BTreeMap::new(),
         };
         self.frameworks.insert(id, framework);
     }
@@ -245,6 +246,7 @@ impl Master {
         for status in waiting {
             self.send_status(id, status, Position(0));
         }
+        self.resend_operations(id);
         self.allocator.activate_framework(now, id);
         self.view_framework(id);
     }
@@ -331,6 +333,8 @@ impl Master {
             let shutdown = ShutdownFramework { framework_id: id.to_string() };
             self.send_agent(link, master_to_agent::Message::ShutdownFramework(shutdown), position);
         }
+        let operations: Vec<_> = framework.operations.values().copied().collect();
+        self.release_operations(id, &operations);
         if let Some(stream) = stream {
             self.close_stream(stream);
         }

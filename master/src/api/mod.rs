@@ -4,6 +4,7 @@
 mod agent_link;
 mod operator;
 mod operator_grpc;
+mod reservations;
 mod routes;
 mod scheduler_grpc;
 mod scheduler_http;

@@ -18,6 +18,7 @@ use mezzo_types::{AgentId, FrameworkId};
 use prost::Message;
 
 use super::Context;
+use super::reservations;
 use super::scheduler_http::{Encoding, receive, refuse, unavailable};
 use crate::handle::Gone;
 
@@ -56,6 +57,9 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
         let message = format!("Failed to parse body into Call protobuf: {error}");
         refuse(StatusCode::BAD_REQUEST, message)
     })?;
+    // Mesos answers orders that the agent has yet to carry out with 202.
+    let done =
+        if reservations::is_operation(&call) { StatusCode::ACCEPTED } else { StatusCode::OK };
     match invoke(&context, call).await {
         Ok(Some(response)) => {
             let body = match accepted {
@@ -66,7 +70,7 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
                 answer_body(body.into(), &context.budget).map_err(|busy| unavailable(&busy))?;
             Ok(([(header::CONTENT_TYPE, accepted.mime())], body).into_response())
         }
-        Ok(None) => Ok(StatusCode::OK.into_response()),
+        Ok(None) => Ok(done.into_response()),
         Err(CallError { code, message }) => {
             Err(refuse(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST), message))
         }
@@ -141,6 +145,15 @@ pub(crate) async fn invoke(
                 return Err(bad("Expecting 'mark_agent_gone' to be present"));
             };
             return done(context.handle.mark_agent_gone(AgentId::from(&mark.agent_id)).await);
+        }
+        Type::ReserveResources
+        | Type::UnreserveResources
+        | Type::CreateVolumes
+        | Type::DestroyVolumes
+        | Type::GrowVolume
+        | Type::ShrinkVolume => {
+            let (agent, operation) = reservations::operation_of(call)?;
+            return done(context.handle.operate(AgentId::from(&agent), operation, None).await);
         }
         Type::Unknown => {
             return Err(match call.r#type {

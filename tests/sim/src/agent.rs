@@ -168,7 +168,7 @@ impl World {
         agent.boots += 1;
         let kept = agent.rng.below(agent.store.pending() + 1);
         agent.store.lose_power(kept);
-        agent.host = Host::default();
+        agent.host.clear();
         self.watch.see(&Fact::Rebooted { agent: number });
     }
 
@@ -354,7 +354,7 @@ impl World {
     fn agent_left(&mut self, number: usize) {
         self.note(format_args!("agent {number} left"));
         self.kill_agent(number);
-        self.agents[number].host = Host::default();
+        self.agents[number].host.clear();
         self.watch.see(&Fact::Leaves { agent: number });
         self.start_agent_later(number, 1_000 * MS);
     }
@@ -393,6 +393,10 @@ impl World {
             Effect::Launch { launch, .. } => self.make_container(number, &launch),
             Effect::Signal { container, .. } => self.signal_container(number, &container),
             Effect::Destroy { container, .. } => self.destroy_container(number, &container),
+            Effect::MakeVolumes { operation, volumes, .. } => {
+                self.make_volumes(number, operation, &volumes);
+            }
+            Effect::RemoveVolumes { volumes, .. } => self.remove_volumes(number, &volumes),
             Effect::View(ViewChange::Registered(Some(term))) => {
                 self.watch.see(&Fact::Registered { agent: number, term });
             }
@@ -484,11 +488,13 @@ impl World {
         let agent = &mut self.agents[number];
         let Some(pid) = agent.host.start(id) else { return };
         let Some(container) = agent.host.containers.get(id) else { return };
-        let (key, resources) = (&container.key, &container.resources);
-        self.watch.see(&Fact::Began { agent: number, container: id, key, resources });
+        let resources = container.resources.clone();
+        let (key, given) = (&container.key, &resources);
+        self.watch.see(&Fact::Began { agent: number, container: id, key, resources: given });
         let (task, behaviour) = (container.key.1.clone(), container.behaviour);
         let early = container.early_term && behaviour.obeys;
         let boot = agent.boots;
+        self.write_to_volumes(number, &resources);
         if early {
             let ends =
                 Happening::CommandEnds { agent: number, boot, container: id.clone(), status: 15 };
@@ -558,6 +564,8 @@ fn wanted(effect: &Effect) -> Position {
         | Effect::Launch { after, .. }
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
+        | Effect::MakeVolumes { after, .. }
+        | Effect::RemoveVolumes { after, .. }
         | Effect::Left { after, .. } => *after,
         Effect::Persist(_) | Effect::CloseLink { .. } | Effect::Check { .. } | Effect::View(_) => {
             Position::NONE

@@ -6,7 +6,7 @@ use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
 use mezzo_proto::storage::v1::Command;
 use mezzo_proto::v1::scheduler::{Call, Event};
-use mezzo_types::{ContainerId, FrameworkId, Resources};
+use mezzo_types::{ContainerId, FrameworkId, Resource, Resources};
 
 use crate::store::Records;
 
@@ -58,6 +58,10 @@ pub enum Fact<'a> {
     Hears { framework: usize, honest: bool, id: Option<&'a FrameworkId>, event: &'a Event },
     /// A framework makes a call.
     Calls { framework: usize, id: Option<&'a FrameworkId>, call: &'a Call },
+    /// The directory of a volume goes with its data; `flushed` is what a loss of power leaves.
+    Removes { agent: usize, volume: &'a Resource, flushed: &'a Records },
+    /// A task writes to a volume: how often that was done by now, if the volume is there.
+    Writes { agent: usize, volume: &'a Resource, found: Option<u64> },
     /// An operator wants a task ended.
     OperatorKills { key: TaskKey },
 }

@@ -5,8 +5,9 @@
 
 mod acts;
 mod lies;
+mod stores;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
@@ -48,6 +49,11 @@ pub(crate) enum Act {
         task: String,
         uuid: bytes::Bytes,
     },
+    AcknowledgeOperation {
+        agent: String,
+        operation: String,
+        uuid: bytes::Bytes,
+    },
 }
 
 /// A task as its framework knows it.
@@ -82,6 +88,9 @@ pub(crate) struct Framework {
     pub(crate) tasks: BTreeMap<String, Known>,
     pub(crate) offers: BTreeMap<String, v1::Offer>,
     pub(crate) next_task: u64,
+    pub(crate) next_operation: u64,
+    /// Operations whose ending it has not heard of.
+    pub(crate) asked: BTreeSet<String>,
     /// The master cannot be reached until then.
     pub(crate) cut_until: u64,
     /// Its calls share one connection, so that they arrive in order.
@@ -122,6 +131,8 @@ impl Framework {
             tasks: BTreeMap::new(),
             offers: BTreeMap::new(),
             next_task: 0,
+            next_operation: 0,
+            asked: BTreeSet::new(),
             cut_until: 0,
             ordered,
             last_call: 0,
@@ -158,6 +169,7 @@ impl Framework {
     fn start_over(&mut self) {
         self.id = None;
         self.tasks.clear();
+        self.asked.clear();
         self.offers.clear();
     }
 }
@@ -262,6 +274,11 @@ impl World {
                     self.hear_status(number, update.status);
                 }
             }
+            event::Type::UpdateOperationStatus => {
+                if let Some(update) = event.update_operation_status {
+                    self.hear_operation(number, update.status);
+                }
+            }
             event::Type::Error => self.hear_error(number, conn, &event),
             _ => {}
         }
@@ -314,6 +331,32 @@ impl World {
         };
         let agent = status.agent_id.map(|id| id.value).unwrap_or_default();
         self.act_later(number, slow, Act::Acknowledge { agent, task: id, uuid });
+    }
+
+    fn hear_operation(&mut self, number: usize, status: v1::OperationStatus) {
+        let settling = self.settling;
+        let framework = &mut self.frameworks[number];
+        let operation = status.operation_id.clone().unwrap_or_default().value;
+        let over = matches!(
+            status.state(),
+            v1::OperationState::OperationFinished
+                | v1::OperationState::OperationFailed
+                | v1::OperationState::OperationError
+                | v1::OperationState::OperationDropped
+                | v1::OperationState::OperationGoneByOperator
+        );
+        if over || status.state() == v1::OperationState::OperationUnknown {
+            framework.asked.remove(&operation);
+        }
+        let Some(uuid) = status.uuid else { return };
+        let slow = match framework.temper {
+            _ if settling => MS,
+            Temper::Lying if framework.rng.chance(60) => return,
+            _ => framework.rng.skewed(MS, 3_000 * MS),
+        };
+        let agent = status.agent_id.map(|id| id.value).unwrap_or_default();
+        let acknowledge = Act::AcknowledgeOperation { agent, operation, uuid: uuid.value };
+        self.act_later(number, slow, acknowledge);
     }
 
     fn hear_error(&mut self, number: usize, conn: ConnId, event: &Event) {

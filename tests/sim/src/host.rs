@@ -72,10 +72,17 @@ impl Container {
 #[derive(Debug, Default)]
 pub(crate) struct Host {
     pub(crate) containers: BTreeMap<ContainerId, Container>,
+    /// Directories of volumes, by role and persistence id, with how often a task wrote to each.
+    pub(crate) volumes: BTreeMap<(String, String), u64>,
     next_pid: i32,
 }
 
 impl Host {
+    /// Nothing runs any more and nothing of it is left; volumes are on the disk.
+    pub(crate) fn clear(&mut self) {
+        self.containers.clear();
+    }
+
     pub(crate) fn start(&mut self, id: &ContainerId) -> Option<i32> {
         let container = self.containers.get_mut(id)?;
         if container.command != Command::Asked {

@@ -9,6 +9,7 @@
 //! | `master`, `agent` | the processes around the cores, with the real shells' outboxes |
 //! | `log`, `store` | disks as models: what a crash leaves, what a loss of power leaves |
 //! | `host` | containers that outlive their agent |
+//! | `volumes` | directories of persistent volumes, which outlive everything on a host |
 //! | `network` | connections with delays, breaks and half-broken ones |
 //! | `framework` | frameworks: greedy, slow, crashing, lying |
 //! | `faults` | what goes wrong |
@@ -38,6 +39,7 @@ mod run;
 mod setting;
 mod store;
 mod trace;
+mod volumes;
 mod world;
 
 pub use host::Behaviour;

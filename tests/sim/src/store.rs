@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::internal::v1::LaunchPosition;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
+use mezzo_types::Uuid16;
 
 /// What the records say.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,8 @@ pub struct Records {
     /// By framework and task.
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub resources: Option<ResourcesRecord>,
+    pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
 
 impl Records {
@@ -35,6 +40,13 @@ impl Records {
             }
             Change::DeleteContainer(id) => {
                 self.containers.remove(id.as_str());
+            }
+            Change::PutResources(record) => self.resources = Some(*record),
+            Change::PutOperation(uuid, record) => {
+                self.operations.insert(uuid, *record);
+            }
+            Change::DeleteOperation(uuid) => {
+                self.operations.remove(&uuid);
             }
         }
     }
@@ -97,6 +109,8 @@ impl Store {
             last_launch: records.last_launch,
             tasks: records.tasks.into_values().collect(),
             containers: records.containers.into_values().collect(),
+            resources: records.resources,
+            operations: records.operations.into_values().collect(),
             unreadable: 0,
         }
     }

@@ -7,7 +7,7 @@ use mezzo_agent_core::Ending;
 use mezzo_master_core::{Config, Input, LinkId, StreamId};
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_proto::v1::scheduler::{Call, Event};
-use mezzo_types::{AgentId, ContainerId, FrameworkId, Position, TaskId};
+use mezzo_types::{AgentId, ContainerId, FrameworkId, Position, TaskId, Uuid16};
 
 use crate::agent::Agent;
 use crate::describe;
@@ -112,6 +112,12 @@ pub(crate) enum Happening {
         boot: u64,
         container: ContainerId,
         status: i32,
+    },
+    VolumesMade {
+        agent: usize,
+        starts: u64,
+        operation: Uuid16,
+        outcome: Result<(), String>,
     },
     Destroys {
         agent: usize,
@@ -292,6 +298,9 @@ impl World {
                 if self.agents[agent].boots == boot {
                     self.destroys(agent, starts, &container);
                 }
+            }
+            Happening::VolumesMade { agent, starts, operation, outcome } => {
+                self.volumes_made(agent, starts, operation, outcome);
             }
             Happening::Framework { framework, life, act } => {
                 if self.frameworks[framework].life == life {

@@ -43,6 +43,7 @@ found! {
     agent_forgets_updates: AgentForgetsUpdates,
     agent_destroys_strangers: AgentDestroysStrangers,
     agent_launches_unwritten: AgentLaunchesUnwritten,
+    agent_removes_early: AgentRemovesEarly,
     agent_ignores_reboots: AgentIgnoresReboots,
     updates_out_of_order: UpdatesOutOfOrder,
     updates_not_resent: UpdatesNotResent,

@@ -5,6 +5,7 @@ mod endings;
 mod kills;
 mod life;
 mod links;
+mod operations;
 mod property;
 mod recovery;
 mod room;
@@ -17,10 +18,12 @@ use mezzo_proto::internal::v1::{
     Acknowledge, AgentToMaster, KillTask, LaunchPosition, MasterToAgent, Registered, RunTask,
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord,
+};
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
-use mezzo_types::{ContainerId, Now};
+use mezzo_types::{ContainerId, Now, Resources, Uuid16};
 use prost::Message;
 
 use crate::{Change, Checkpoint, Config, Core, Effect, Ending, Input, LinkId, Observed, Persist};
@@ -35,6 +38,8 @@ pub(super) struct Records {
     pub last_launch: LaunchPosition,
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub resources: Option<ResourcesRecord>,
+    pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
 
 impl Records {
@@ -56,6 +61,13 @@ impl Records {
                 Change::DeleteContainer(id) => {
                     self.containers.remove(id.as_str());
                 }
+                Change::PutResources(record) => self.resources = Some(*record),
+                Change::PutOperation(uuid, record) => {
+                    self.operations.insert(uuid, *record);
+                }
+                Change::DeleteOperation(uuid) => {
+                    self.operations.remove(&uuid);
+                }
             }
         }
     }
@@ -66,6 +78,8 @@ impl Records {
             last_launch: self.last_launch,
             tasks: self.tasks.values().cloned().collect(),
             containers: self.containers.values().cloned().collect(),
+            resources: self.resources.clone(),
+            operations: self.operations.values().cloned().collect(),
             unreadable: 0,
         }
     }
@@ -299,6 +313,12 @@ fn line(effect: &Effect) -> Option<String> {
         }
         Effect::Signal { signal, after, .. } => format!("signal {signal} after {after}"),
         Effect::Destroy { after, .. } => format!("destroy after {after}"),
+        Effect::MakeVolumes { volumes, after, .. } => {
+            format!("make volumes {volumes} after {after}")
+        }
+        Effect::RemoveVolumes { volumes, after } => {
+            format!("remove volumes {volumes} after {after}")
+        }
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
         Effect::Check { kind, timeout, .. } => format!("look {kind:?} for {timeout:?}"),
         Effect::View(_) => return None,
@@ -320,6 +340,14 @@ fn change(change: &Change) -> String {
         Change::DeleteTask(_, id) => format!("no {id}"),
         Change::PutContainer(record) => format!("container with pid {}", record.pid),
         Change::DeleteContainer(_) => "no container".to_owned(),
+        Change::PutResources(record) => {
+            format!("total {}", Resources::from_proto(&record.total).unwrap())
+        }
+        Change::PutOperation(_, record) => {
+            let states = record.updates.iter().map(|status| status.state().as_str_name());
+            format!("operation [{}]", states.collect::<Vec<_>>().join(" "))
+        }
+        Change::DeleteOperation(_) => "no operation".to_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mezzo_types::{AgentId, ResourceName, Resources};
+use mezzo_types::{AgentId, Conversion, ConversionError, Quantities, ResourceName, Resources};
 
 use super::roles::NodeId;
 use crate::AgentOptions;
@@ -27,7 +27,9 @@ pub(super) struct Agent {
     held: BTreeMap<NodeId, Resources>,
     /// The sum of `held`.
     used: Resources,
-    /// `total` without `used`.
+    /// Shared volumes that are in an offer.
+    lent: Resources,
+    /// `total` without `used`; of shared volumes, those that are not lent.
     left: Resources,
 }
 
@@ -42,6 +44,7 @@ impl Agent {
             total,
             held: BTreeMap::new(),
             used: Resources::default(),
+            lent: Resources::default(),
         }
     }
 
@@ -61,10 +64,79 @@ impl Agent {
         &self.held
     }
 
+    pub(super) fn lent(&self) -> &Resources {
+        &self.lent
+    }
+
     pub(super) fn set_total(&mut self, total: Resources) {
         self.has_gpus = has_gpus(&total);
         self.total = total;
-        self.left = remainder(&self.total, &self.used);
+        self.recompute();
+    }
+
+    fn recompute(&mut self) {
+        self.left = remainder(&self.total, &self.used, &self.lent);
+    }
+
+    /// What of these resources counts for the client's share beside what it holds: a shared volume
+    /// counts once, however many of its tasks use it.
+    pub(super) fn counted(&self, client: NodeId, resources: &Resources) -> Quantities {
+        match self.held.get(&client) {
+            Some(held) if resources.iter().any(|resource| resource.shared) => resources
+                .filter(|resource| !resource.shared || held.copies(resource) == 0)
+                .quantities(),
+            _ => resources.quantities(),
+        }
+    }
+
+    /// The shared volumes among the resources are in an offer now.
+    pub(super) fn lend(&mut self, resources: &Resources) {
+        let shared = resources.shared();
+        if !shared.is_empty() {
+            self.lent += shared;
+            self.recompute();
+        }
+    }
+
+    /// They are in none any more. Whether any were.
+    pub(super) fn return_lent(&mut self, resources: &Resources) -> bool {
+        let lent = self.lent.filter(|lent| !resources.contains_resource(lent));
+        let any = lent != self.lent;
+        if any {
+            self.lent = lent;
+            self.recompute();
+        }
+        any
+    }
+
+    /// Turns what the client holds, and the total with it, into something else.
+    pub(super) fn convert_held(
+        &mut self,
+        client: NodeId,
+        steps: &[Conversion],
+    ) -> Result<(), ConversionError> {
+        let held = self.held.get(&client).cloned().unwrap_or_default();
+        let converted = held.convert(steps)?;
+        let total = self.total.convert(steps)?;
+        let others = self.used.checked_sub(&held).unwrap_or_default();
+        self.used = others + converted.clone();
+        if converted.is_empty() {
+            self.held.remove(&client);
+        } else {
+            self.held.insert(client, converted);
+        }
+        // A volume that came or went is lent to nobody else.
+        self.lent = self.lent.filter(|lent| total.contains_resource(lent));
+        self.set_total(total);
+        Ok(())
+    }
+
+    /// Turns what is left, and the total with it, into something else.
+    pub(super) fn convert_left(&mut self, steps: &[Conversion]) -> Result<(), ConversionError> {
+        self.left.convert(steps)?;
+        let total = self.total.convert(steps)?;
+        self.set_total(total);
+        Ok(())
     }
 
     /// Whether the client held nothing here before.
@@ -72,7 +144,7 @@ impl Agent {
         let new = !self.held.contains_key(&client);
         *self.held.entry(client).or_default() += resources;
         self.used += resources;
-        self.left = remainder(&self.total, &self.used);
+        self.recompute();
         new
     }
 
@@ -94,7 +166,7 @@ impl Agent {
             *held = rest;
         }
         self.used = used;
-        self.left = remainder(&self.total, &self.used);
+        self.recompute();
         Some(last)
     }
 }
@@ -103,8 +175,17 @@ fn has_gpus(total: &Resources) -> bool {
     total.iter().any(|resource| resource.name == ResourceName::GPUS)
 }
 
-/// What is left of `total`. Of a resource of which more is used than there is, nothing is.
-fn remainder(total: &Resources, used: &Resources) -> Resources {
+/// What is left of `total`. Of a resource of which more is used than there is, nothing is. A shared
+/// volume can always be used once more, but is in one offer at a time.
+fn remainder(total: &Resources, used: &Resources, lent: &Resources) -> Resources {
+    if !total.iter().any(|resource| resource.shared) {
+        return unused(total, used);
+    }
+    let shared = total.shared().filter(|volume| lent.copies(volume) == 0);
+    unused(&total.non_shared(), &used.non_shared()) + shared
+}
+
+fn unused(total: &Resources, used: &Resources) -> Resources {
     if let Some(rest) = total.checked_sub(used) {
         return rest;
     }

@@ -62,16 +62,21 @@ fn check_agent(agent: &Agent) -> Result<(), Violation> {
     require(used == *agent.used(), "used-is-the-sum", || {
         format!("agent {}: {used} held, {} counted", agent.id, agent.used())
     })?;
-    let mut claimed = agent.left().clone();
-    claimed += &used;
+    let (total, left) = (agent.total().non_shared(), agent.left().non_shared());
+    let alone = used.non_shared();
     // More may be in use than there is, when the agent shrank; then nothing of it is left.
-    let sound = if agent.total().contains(&used) {
-        claimed == *agent.total()
+    let sound = if total.contains(&alone) {
+        left.clone() + alone.clone() == total
     } else {
-        agent.total().contains(agent.left())
+        total.contains(&left)
     };
     require(sound, "no-double-offer", || {
         format!("agent {}: {} left and {used} used of {}", agent.id, agent.left(), agent.total())
+    })?;
+    // A shared volume may have any number of users, but is in one offer at a time.
+    let offerable = agent.left().shared() + agent.lent().clone();
+    require(agent.total().shared().contains(&offerable), "no-double-offer", || {
+        format!("agent {}: {offerable} is offered or may be, of {}", agent.id, agent.total())
     })
 }
 

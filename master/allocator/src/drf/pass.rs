@@ -76,10 +76,12 @@ impl DrfAllocator {
 
     fn grant(&mut self, number: AgentNo, pick: Pick) -> Option<Allocation> {
         let agent = self.agents.get_mut(&number)?;
+        let more = agent.counted(pick.client, &pick.resources);
         if agent.take(pick.client, &pick.resources) {
             *self.spread.entry(pick.client).or_default() += 1;
         }
-        self.tree.serve(pick.client, &pick.resources.quantities());
+        agent.lend(&pick.resources);
+        self.tree.serve(pick.client, &more);
         Some(Allocation {
             agent: agent.id.clone(),
             framework: pick.who.framework,

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mezzo_types::{
-    AgentId, FrameworkId, Now, Reservations, Resource, ResourceName, Resources, Scalar, Value,
+    AgentId, Conversion, FrameworkId, Now, Reservation, ReservationKind, Reservations, Resource,
+    ResourceName, Resources, Scalar, Value,
 };
 
 use super::DrfAllocator;

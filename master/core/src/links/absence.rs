@@ -150,6 +150,7 @@ impl Master {
         for (framework, task) in tasks {
             self.task_unreachable(now, &framework, &task, position);
         }
+        self.operations_unreachable(id, position);
         self.allocator.remove_agent(id);
         self.send_agent_lost(id, position);
         self.view_agent(id);

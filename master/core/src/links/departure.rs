@@ -3,8 +3,8 @@
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{AgentRecord, PutAgent, RemoveAgent, agent_record};
 use mezzo_proto::v1;
-use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::Reason;
+use mezzo_proto::v1::{OperationState, TaskState};
 use mezzo_types::{AgentId, Now, Position};
 
 use crate::agent::Agent;
@@ -27,6 +27,7 @@ impl Master {
         let message = format!("Agent '{id}' left the cluster");
         let lost = (TaskState::TaskLost, Reason::AgentRemoved);
         self.end_tasks(now, &agent, position, &message, |_| lost);
+        self.end_operations(&agent, Some((OperationState::OperationUnknown, &message)));
         self.send_agent_lost(id, position);
         self.view(ViewChange::AgentRemoved(id.clone()));
         if let Some(link) = link {
@@ -62,6 +63,7 @@ impl Master {
             let reason = if aware { Reason::AgentRemovedByOperator } else { Reason::AgentRemoved };
             (state, reason)
         });
+        self.end_operations(&agent, Some((OperationState::OperationGoneByOperator, &message)));
         self.send_agent_lost(id, position);
         self.remember_gone(info, now.unix_ns);
         if let Some(link) = link {
@@ -138,6 +140,7 @@ impl Master {
         let Some(agent) = self.take_agent(now, id) else { return };
         self.persist(CommandKind::RemoveAgent(RemoveAgent { agent_id: id.to_string() }));
         self.forget_tasks(&agent.tasks);
+        self.end_operations(&agent, None);
         self.view(ViewChange::AgentRemoved(id.clone()));
     }
 }

@@ -55,6 +55,7 @@ impl Master {
                 admitted: Position(0),
                 tasks: BTreeMap::new(),
                 offers: BTreeSet::new(),
+                operations: BTreeMap::new(),
             };
             master.frameworks.insert(id.clone(), framework);
             master.start_failover(now, id, floor);
@@ -67,13 +68,18 @@ impl Master {
                 continue;
             }
             let unreachable = record.state() == agent_record::State::Unreachable;
-            let total = Resources::from_proto(&info.resources).unwrap_or_default();
+            let configured = Resources::from_proto(&info.resources).unwrap_or_default();
+            let total =
+                Self::registered_total(&configured, &record.total_resources).unwrap_or(configured);
             let agent = Agent {
                 id: id.clone(),
                 info,
                 version: String::new(),
                 boot_id: record.boot_id.clone(),
+                confirmed: total.clone(),
                 total,
+                doubtful: false,
+                operations: BTreeMap::new(),
                 link: None,
                 admitted: Position(0),
                 registered_unix_ns: record.since_unix_ns,
@@ -97,6 +103,7 @@ impl Master {
             master.view_agent(id);
         }
         master.recover_placements(registry);
+        master.recover_operations(registry);
         master.recovered_at_first = master.recovered.len();
         master.timers.set(now.plus(floor), Timer::Recovery);
         master.await_pruning(now);

@@ -40,12 +40,12 @@ impl Master {
             );
             return self.refuse_link(link, &message, false);
         }
-        let total = match Resources::from_proto(&info.resources) {
+        let total = Resources::from_proto(&info.resources)
+            .map_err(|error| format!("agent_info.resources is invalid: {error}"))
+            .and_then(|configured| Self::registered_total(&configured, &register.total_resources));
+        let total = match total {
             Ok(total) => total,
-            Err(error) => {
-                let message = format!("agent_info.resources is invalid: {error}");
-                return self.refuse_link(link, &message, false);
-            }
+            Err(message) => return self.refuse_link(link, &message, false),
         };
         if let Some(id) = &known
             && self.gone.contains_key(id)
@@ -64,6 +64,7 @@ impl Master {
         // An agent that was unreachable for so long that the registry forgot it returns as well.
         let given_up = was_unreachable || returns && was.is_none();
         let old_info = was.map(|a| a.info.clone());
+        let old_total = was.map(|a| a.confirmed.clone());
         if let Some(old_link) = old_link {
             self.unlink(now, &id);
             self.refuse_link(old_link, "the agent registered anew on another link", false);
@@ -74,14 +75,17 @@ impl Master {
             self.statistics.agents_registered += 1;
         }
         self.bind(now, link, &id, info, total, &register);
-        let changed = self.agents.get(&id).map(|a| &a.info) != old_info.as_ref();
+        let agent = self.agents.get(&id);
+        let changed = agent.map(|a| &a.info) != old_info.as_ref()
+            || agent.map(|a| &a.confirmed) != old_total.as_ref();
         if changed || rebooted || was_unreachable {
             admitted = admitted.max(self.persist_agent(now, &id, agent_record::State::Admitted));
         }
         admitted = admitted.max(self.adopt_frameworks(now, &register));
         let back = Return { last: last_launch(&register), rebooted, given_up };
         let settlement = self.settle_tasks(now, &id, &register.tasks, &back);
-        let admitted = admitted.max(settlement.position);
+        let operations = self.settle_operations(&id, &register.operations, back.last);
+        let admitted = admitted.max(settlement.position).max(operations);
         if let Some(agent) = self.agents.get_mut(&id) {
             agent.admitted = admitted;
         }
@@ -140,7 +144,7 @@ impl Master {
         info.id = Some(id.into());
         self.cancel_removal(id);
         self.recovered.remove(id);
-        let (tasks, launched) = match self.agents.remove(id) {
+        let (tasks, operations, launched) = match self.agents.remove(id) {
             Some(old) => {
                 if let Some(due) = old.reregister_due_ns {
                     self.timers.cancel(due, Timer::Reregister(id.clone()));
@@ -148,12 +152,13 @@ impl Master {
                 if let Some(since) = old.unreachable_since_unix_ns {
                     self.unreachable.remove(&(since, id.clone()));
                 }
-                (old.tasks, old.last_launch)
+                (old.tasks, old.operations, old.last_launch)
             }
             // Launches are counted on from where this master, before it forgot the agent, stopped.
             None => {
                 let last = last_launch(register);
-                (BTreeSet::new(), if last.term == self.term { last } else { Launch::default() })
+                let last = if last.term == self.term { last } else { Launch::default() };
+                (BTreeSet::new(), BTreeMap::new(), last)
             }
         };
         let ping_due_ns = now.plus(self.config.agent_ping_timeout);
@@ -164,7 +169,10 @@ impl Master {
             info,
             version: register.version.clone(),
             boot_id: register.boot_id.clone(),
+            confirmed: total.clone(),
             total,
+            doubtful: false,
+            operations,
             link: Some(link),
             admitted: Position(0),
             registered_unix_ns: now.unix_ns,

@@ -7,7 +7,10 @@ use std::time::Duration;
 use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
 use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
-use mezzo_proto::internal::v1::{AgentTask, AgentToMaster, LaunchPosition, Register, StatusUpdate};
+use mezzo_proto::internal::v1::{
+    AgentOperation, AgentTask, AgentToMaster, LaunchPosition, OperationUpdate, Register,
+    StatusUpdate,
+};
 use mezzo_proto::storage::v1::{Command, Counters, agent_record};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
@@ -166,6 +169,9 @@ impl Cluster {
             .flat_map(|f| f.tasks.keys().map(|task| (f.id.clone(), task.clone())))
             .collect();
         assert_eq!(placed, known, "the ledger has the tasks that the master knows");
+        let placed: Vec<_> = self.registry.operations.keys().map(|uuid| uuid.to_vec()).collect();
+        let known: Vec<_> = self.master.operations.keys().map(|u| u.as_bytes().to_vec()).collect();
+        assert_eq!(placed, known, "the log has the operations that the master knows");
         for (id, record) in &self.registry.agents {
             let agent = self.master.agents.get(id);
             let unreachable = agent.is_some_and(|a| a.unreachable_since_unix_ns.is_some());
@@ -243,6 +249,21 @@ impl Cluster {
         tasks: Vec<AgentTask>,
         boot: &str,
     ) -> (LinkId, String) {
+        self.register_with(id, text, last_launch, tasks, boot, Vec::new(), Vec::new())
+    }
+
+    /// With operations that the agent carried out, and what they made of its resources.
+    #[expect(clippy::too_many_arguments, reason = "what a registration consists of")]
+    pub(crate) fn register_with(
+        &mut self,
+        id: Option<&str>,
+        text: &str,
+        last_launch: LaunchPosition,
+        tasks: Vec<AgentTask>,
+        boot: &str,
+        operations: Vec<AgentOperation>,
+        total_resources: Vec<v1::Resource>,
+    ) -> (LinkId, String) {
         let link = LinkId(self.id());
         let agent_info = v1::AgentInfo {
             hostname: "host".to_owned(),
@@ -257,6 +278,8 @@ impl Cluster {
                 boot_id: boot.to_owned(),
                 last_launch: Some(last_launch),
                 tasks,
+                operations,
+                total_resources,
                 ..Register::default()
             }),
         );
@@ -315,6 +338,61 @@ impl Cluster {
         };
         let result = self.call(stream, id, call::Type::Accept, |c| c.accept = Some(accept));
         assert_eq!(result, Ok(Answer::Accepted));
+    }
+
+    pub(crate) fn accept(
+        &mut self,
+        stream: StreamId,
+        id: &v1::FrameworkId,
+        offers: &[&v1::Offer],
+        operations: Vec<v1::offer::Operation>,
+    ) {
+        let accept = call::Accept {
+            offer_ids: offers.iter().map(|o| o.id.clone()).collect(),
+            operations,
+            ..call::Accept::default()
+        };
+        let result = self.call(stream, id, call::Type::Accept, |c| c.accept = Some(accept));
+        assert_eq!(result, Ok(Answer::Accepted));
+    }
+
+    /// An agent says how an operation went.
+    pub(crate) fn operation_update(
+        &mut self,
+        link: LinkId,
+        operation_uuid: &bytes::Bytes,
+        state: v1::OperationState,
+        uuid: u8,
+    ) {
+        let status = v1::OperationStatus {
+            state: state as i32,
+            uuid: Some(v1::Uuid { value: vec![uuid; 16].into() }),
+            ..v1::OperationStatus::default()
+        };
+        self.agent_says(
+            link,
+            ToMaster::OperationUpdate(OperationUpdate {
+                operation_uuid: operation_uuid.clone(),
+                status: Some(status),
+                ..OperationUpdate::default()
+            }),
+        );
+    }
+
+    /// An operator's operation on an agent.
+    pub(crate) fn operate(
+        &mut self,
+        agent: &str,
+        operation: v1::offer::Operation,
+    ) -> Result<Answer, Refusal> {
+        let request = RequestId(self.id());
+        self.input(Input::Operate {
+            request,
+            agent: agent.into(),
+            operation: Box::new(operation),
+            principal: None,
+        });
+        self.replies.remove(&request).expect("every call is answered")
     }
 
     pub(crate) fn update(

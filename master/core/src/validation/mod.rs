@@ -6,8 +6,9 @@ mod call;
 mod check;
 mod environment;
 mod framework;
-mod id;
+pub(crate) mod id;
 mod limits;
+pub(crate) mod operation;
 mod task;
 mod wishes;
 

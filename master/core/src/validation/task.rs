@@ -148,6 +148,9 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
             ));
         }
     }
+    for resource in &task.resources {
+        volume(id, resource)?;
+    }
     let wanted = Resources::from_proto(&task.resources)
         .map_err(|error| format!("task '{id}' has invalid resources: {error}"))?
         .allocate(role);
@@ -177,4 +180,34 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
         ));
     }
     Ok(wanted)
+}
+
+/// A persistent volume says where in the sandbox it is to be.
+fn volume(id: &str, resource: &v1::Resource) -> Result<(), String> {
+    let Some(disk) = &resource.disk else { return Ok(()) };
+    let persistence = disk.persistence.as_ref().map(|persistence| persistence.id.as_str());
+    match (persistence, &disk.volume) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => Err(format!(
+            "task '{id}' has a disk with 'disk.volume' but without 'disk.persistence': only persistent \
+             volumes are mapped"
+        )),
+        (Some(volume), None) => Err(format!(
+            "task '{id}' uses the persistent volume '{volume}' without 'disk.volume': it says where in \
+             the sandbox the volume is to be"
+        )),
+        (Some(volume), Some(mount)) if mount.host_path.is_some() => Err(format!(
+            "task '{id}' uses the persistent volume '{volume}' with 'disk.volume.host_path': where it \
+             lies is the agent's choice"
+        )),
+        (Some(volume), Some(mount)) => {
+            mezzo_types::validate_container_path(&mount.container_path).map_err(|rule| {
+                format!(
+                    "task '{id}' uses the persistent volume '{volume}' with 'disk.volume.container_path' \
+                     '{}', which {rule}",
+                    mount.container_path
+                )
+            })
+        }
+    }
 }

@@ -14,6 +14,9 @@ impl World {
         match act {
             Act::Subscribe => self.subscribe(number),
             Act::Acknowledge { agent, task, uuid } => self.acknowledge(number, agent, task, uuid),
+            Act::AcknowledgeOperation { agent, operation, uuid } => {
+                self.acknowledge_operation(number, agent, operation, uuid);
+            }
             Act::Live { round } => {
                 if self.frameworks[number].round == round {
                     self.live(number);
@@ -94,6 +97,7 @@ impl World {
             self.kill(number, &id, &agent);
         }
         self.reconcile(number);
+        self.reconcile_operations(number);
         // And about the ones that it takes for ended: a framework that cannot tell losses apart heard the
         // same of a task whose agent came back later, and what it is told then is told once.
         self.call(number, call::Type::Reconcile, |call| {
@@ -143,6 +147,41 @@ impl World {
         self.call(number, kind, |call| call.acknowledge = Some(acknowledge));
     }
 
+    fn acknowledge_operation(
+        &mut self,
+        number: usize,
+        agent: String,
+        operation: String,
+        uuid: bytes::Bytes,
+    ) {
+        if !self.frameworks[number].subscribed {
+            return;
+        }
+        let acknowledge = call::AcknowledgeOperationStatus {
+            agent_id: Some(v1::AgentId { value: agent }),
+            resource_provider_id: None,
+            operation_id: v1::OperationId { value: operation },
+            uuid,
+        };
+        let kind = call::Type::AcknowledgeOperationStatus;
+        self.call(number, kind, |call| call.acknowledge_operation_status = Some(acknowledge));
+    }
+
+    /// Asks about every operation whose ending it has not heard of.
+    fn reconcile_operations(&mut self, number: usize) {
+        let asked = self.frameworks[number].asked.iter();
+        let operations = Vec::from_iter(asked.map(|id| call::reconcile_operations::Operation {
+            operation_id: v1::OperationId { value: id.clone() },
+            ..Default::default()
+        }));
+        if operations.is_empty() {
+            return;
+        }
+        let reconcile = call::ReconcileOperations { operations };
+        let kind = call::Type::ReconcileOperations;
+        self.call(number, kind, |call| call.reconcile_operations = Some(reconcile));
+    }
+
     fn accept(&mut self, number: usize) {
         let settling = self.settling;
         let framework = &mut self.frameworks[number];
@@ -152,6 +191,7 @@ impl World {
         let Some(id) = framework.offers.keys().next().cloned() else { return };
         let Some(offer) = framework.offers.remove(&id) else { return };
         let mut left = offer.resources.clone();
+        let operations = framework.operations(&mut left);
         let mut tasks = Vec::new();
         for _ in 0..framework.rng.between(1, 4) {
             if framework.next_task >= TASKS_MAX {
@@ -159,7 +199,8 @@ impl World {
             }
             let cpus = framework.rng.between(2, 15) as f64 / 10.0;
             let mem = framework.rng.between(32, 400) as f64;
-            let Some(resources) = carve(&mut left, cpus, mem) else { continue };
+            let Some(mut resources) = carve(&mut left, cpus, mem) else { continue };
+            resources.extend(framework.take_volume(&mut left));
             framework.next_task += 1;
             let name = format!("t{}", framework.next_task);
             let endless = framework.rng.chance(25);
@@ -182,7 +223,7 @@ impl World {
         }
         let seconds = framework.rng.between(0, 3) as f64;
         let filters = v1::Filters { refuse_seconds: Some(seconds) };
-        self.launch(number, vec![offer.id], tasks, Some(filters));
+        self.accept_with(number, vec![offer.id], operations, tasks, Some(filters));
     }
 
     pub(super) fn launch(
@@ -192,12 +233,22 @@ impl World {
         task_infos: Vec<v1::TaskInfo>,
         filters: Option<v1::Filters>,
     ) {
-        let operation = v1::offer::Operation {
+        self.accept_with(number, offer_ids, Vec::new(), task_infos, filters);
+    }
+
+    fn accept_with(
+        &mut self,
+        number: usize,
+        offer_ids: Vec<v1::OfferId>,
+        mut operations: Vec<v1::offer::Operation>,
+        task_infos: Vec<v1::TaskInfo>,
+        filters: Option<v1::Filters>,
+    ) {
+        operations.push(v1::offer::Operation {
             r#type: Some(v1::offer::operation::Type::Launch as i32),
             launch: Some(v1::offer::operation::Launch { task_infos }),
             ..v1::offer::Operation::default()
-        };
-        let operations = vec![operation];
+        });
         let accept = call::Accept { offer_ids, operations, filters };
         self.call(number, call::Type::Accept, |call| call.accept = Some(accept));
     }

@@ -30,7 +30,9 @@ impl LimitsHold {
             }
         }
         let total = self.totals.get(&agent).cloned().unwrap_or_default();
-        match total.contains(&used) {
+        // Operations reserve some of it meanwhile, which changes no amount.
+        let amounts = total.quantities().contains(&used.quantities());
+        match amounts && total.ports().contains(&used.ports()) {
             true => Ok(()),
             false => Err(format!("host {agent} has {total}, but {used} is in use")),
         }

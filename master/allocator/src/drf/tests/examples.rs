@@ -309,3 +309,78 @@ fn offering_twice_is_noticed() {
     agent.forge_left(room(1, 0));
     assert_eq!(a.check_invariants().unwrap_err().name, "no-double-offer");
 }
+
+/// A volume of 10 MB for `web`, shared.
+fn shared_volume() -> Resource {
+    let persistence = mezzo_types::Persistence { id: "v".into(), principal: None };
+    let disk = mezzo_types::DiskInfo { persistence: Some(persistence), ..Default::default() };
+    Resource {
+        reservations: Reservations::fixed("web"),
+        disk: Some(disk.into()),
+        shared: true,
+        ..scalar(ResourceName::DISK, 10)
+    }
+}
+
+#[test]
+fn a_shared_volume_is_in_one_offer_at_a_time_whoever_uses_it() {
+    let mut allocator = allocator();
+    let shared = Capabilities { shared: true, ..Capabilities::default() };
+    allocator.add_framework(at(0), &"f".into(), capable(in_roles(&["web"]), shared));
+    allocator.add_framework(at(0), &"g".into(), capable(in_roles(&["web"]), shared));
+    let total = room(2, 128) + shared_volume().into();
+    add_agent(&mut allocator, at(0), "s", total);
+    let lines = allocate(&mut allocator, at(0));
+    assert_eq!(lines, ["f web s cpus:2; disk(web)[volume v]<shared>:10; mem:128"]);
+    let agent = AgentId::from("s");
+    let offered = (room(2, 128) + shared_volume().into()).allocate("web");
+    // A task of f uses the volume and half of the rest; the other half is declined.
+    allocator.offer_ended(at(10), &agent, &offered);
+    recover(&mut allocator, at(10), "f", "s", &room(1, 64).allocate("web"), Some(MS * 1000));
+    let lines = allocate(&mut allocator, at(20));
+    assert_eq!(lines, ["g web s cpus:1; disk(web)[volume v]<shared>:10; mem:64"]);
+    // A second task of f uses it once more: that is no more of the cluster.
+    allocator.charge(&"f".into(), &agent, &Resources::from(shared_volume()).allocate("web"));
+    allocator.check_invariants().unwrap();
+    let copy = Resources::from(shared_volume()).allocate("web");
+    recover(&mut allocator, at(30), "f", "s", &copy, None);
+    recover(&mut allocator, at(30), "f", "s", &copy, None);
+    allocator.check_invariants().unwrap();
+    // It is in g's offer still.
+    recover(&mut allocator, at(30), "f", "s", &room(1, 64).allocate("web"), None);
+    let lines = allocate(&mut allocator, at(2000));
+    assert_eq!(lines, ["f web s cpus:1; mem:64"]);
+}
+
+#[test]
+fn operations_turn_held_and_free_resources_into_others() {
+    let mut allocator = allocator();
+    allocator.add_framework(at(0), &"f".into(), in_roles(&["web"]));
+    add_agent(&mut allocator, at(0), "s", room(4, 256));
+    assert_eq!(allocate(&mut allocator, at(0)), ["f web s cpus:4; mem:256"]);
+    let agent = AgentId::from("s");
+    let step = |mb: u32| Conversion {
+        consumed: room(0, mb),
+        converted: reserved(room(0, mb), "web"),
+        last_copy: false,
+    };
+    let error = allocator.convert_available(at(1), &agent, &[step(64)]).unwrap_err();
+    assert_eq!(error.to_string(), "it takes mem:64, but there is {}");
+    let allocated = Conversion {
+        consumed: room(0, 64).allocate("web"),
+        converted: reserved(room(0, 64), "web").allocate("web"),
+        last_copy: false,
+    };
+    let framework = FrameworkId::from("f");
+    let steps = std::slice::from_ref(&allocated);
+    allocator.convert_allocated(at(1), &framework, &agent, steps).unwrap();
+    allocator.check_invariants().unwrap();
+    let rest = (room(4, 192) + reserved(room(0, 64), "web")).allocate("web");
+    recover(&mut allocator, at(2), "f", "s", &rest, None);
+    allocator.convert_available(at(2), &agent, &[step(64)]).unwrap();
+    assert_eq!(allocate(&mut allocator, at(20)), ["f web s cpus:4; mem:128; mem(web):128"]);
+    // What is held by nobody of that name cannot be converted for it.
+    let stranger = allocator.convert_allocated(at(21), &"g".into(), &agent, steps);
+    assert!(stranger.is_err());
+    allocator.check_invariants().unwrap();
+}

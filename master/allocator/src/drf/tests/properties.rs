@@ -11,19 +11,58 @@ const ROLES: [&str; 6] = ["a", "a/x", "a/x/deep", "a/y", "b", "c"];
 /// One thing that happens. Numbers pick among what exists, so that every history makes sense.
 #[derive(Clone, Debug)]
 enum Event {
-    AddAgent { cpus: u32, mem: u32 },
+    AddAgent {
+        cpus: u32,
+        mem: u32,
+    },
     RemoveAgent(usize),
-    Resize { agent: usize, cpus: u32, mem: u32 },
-    Active { agent: usize, active: bool },
-    AddFramework { framework: usize, roles: Vec<usize> },
-    UpdateFramework { framework: usize, roles: Vec<usize> },
+    Resize {
+        agent: usize,
+        cpus: u32,
+        mem: u32,
+    },
+    Active {
+        agent: usize,
+        active: bool,
+    },
+    AddFramework {
+        framework: usize,
+        roles: Vec<usize>,
+    },
+    UpdateFramework {
+        framework: usize,
+        roles: Vec<usize>,
+    },
     RemoveFramework(usize),
-    Connected { framework: usize, connected: bool },
+    Connected {
+        framework: usize,
+        connected: bool,
+    },
     Suppress(usize),
     Revive(usize),
-    Weight { role: usize, weight: u32 },
-    Recover { allocation: usize, all: bool, refuse_ms: Option<u64> },
-    Wait { ms: u64 },
+    Weight {
+        role: usize,
+        weight: u32,
+    },
+    Recover {
+        allocation: usize,
+        all: bool,
+        refuse_ms: Option<u64>,
+    },
+    /// Of something that was given a part is reserved, or is so no more.
+    ConvertGiven {
+        allocation: usize,
+        back: bool,
+    },
+    /// The same of what nobody holds, for a role.
+    ConvertLeft {
+        agent: usize,
+        role: usize,
+        back: bool,
+    },
+    Wait {
+        ms: u64,
+    },
 }
 
 fn plain_event() -> impl Strategy<Value = Event> {
@@ -58,6 +97,34 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (any::<usize>(), any::<bool>(), prop::option::of(0..2000u64)).prop_map(recover),
         3 => (0..1000u64).prop_map(|ms| Event::Wait { ms }),
     ]
+}
+
+/// Also with operations that turn resources into others.
+fn event_or_operation() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => event(),
+        3 => (any::<usize>(), any::<bool>())
+            .prop_map(|(allocation, back)| Event::ConvertGiven { allocation, back }),
+        1 => (any::<usize>(), 0..ROLES.len(), any::<bool>())
+            .prop_map(|(agent, role, back)| Event::ConvertLeft { agent, role, back }),
+    ]
+}
+
+/// One CPU becomes the role's, or back.
+fn conversion(role: &str, back: bool) -> Conversion {
+    let dynamic = Reservation {
+        role: role.into(),
+        kind: ReservationKind::Dynamic,
+        principal: None,
+        labels: Default::default(),
+    };
+    let plain = room(1, 0);
+    let step = Conversion {
+        converted: plain.push_reservation(&dynamic),
+        consumed: plain,
+        last_copy: false,
+    };
+    if back { step.reversed() } else { step }
 }
 
 /// Plays a history and keeps, apart from the allocator, what it gave and what was refused.
@@ -168,6 +235,38 @@ impl Play {
             Event::Recover { allocation, all, refuse_ms } => {
                 self.recover(*allocation, *all, *refuse_ms)
             }
+            Event::ConvertGiven { allocation, back } if !self.given.is_empty() => {
+                let at_index = allocation % self.given.len();
+                let given = &mut self.given[at_index];
+                let plain = conversion(&given.role, *back);
+                let step = Conversion {
+                    consumed: plain.consumed.allocate(&given.role),
+                    converted: plain.converted.allocate(&given.role),
+                    last_copy: false,
+                };
+                let steps = std::slice::from_ref(&step);
+                let allocator = &mut self.allocator;
+                // The framework may hold it on the agent by another allocation.
+                let here = given.resources.convert(steps).is_ok();
+                if here
+                    && allocator
+                        .convert_allocated(now, &given.framework, &given.agent, steps)
+                        .is_ok()
+                {
+                    given.resources = given.resources.convert(steps).expect("it was given");
+                    let mut agents = self.agents.iter_mut();
+                    let agent = agents.find(|(id, _)| *id == given.agent).expect("known");
+                    agent.1 = agent.1.convert(&[plain]).expect("the agent has it");
+                }
+            }
+            Event::ConvertLeft { agent, role, back } if !self.agents.is_empty() => {
+                let (id, total) = &mut self.agents[agent % agents];
+                let step = conversion(ROLES[*role], *back);
+                if self.allocator.convert_available(now, id, std::slice::from_ref(&step)).is_ok() {
+                    *total = total.convert(&[step]).expect("the agent has it");
+                }
+            }
+            Event::ConvertGiven { .. } | Event::ConvertLeft { .. } => {}
             Event::Wait { ms } => self.ms += ms,
         }
     }
@@ -285,6 +384,11 @@ proptest! {
 
     #[test]
     fn never_gives_twice_nor_what_was_refused(events in vec(event(), 1..120)) {
+        Play::all(&events)?;
+    }
+
+    #[test]
+    fn never_gives_twice_what_operations_made(events in vec(event_or_operation(), 1..120)) {
         Play::all(&events)?;
     }
 
