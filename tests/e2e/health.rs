@@ -1,5 +1,6 @@
 //! Health checks and checks: told, acted upon, and not forgotten with the agent.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,8 +53,11 @@ fn updates<'p>(probe: &'p Probe, task: &str) -> &'p [TaskStatus] {
 
 /// What was told of a task's health, in order.
 fn health(probe: &Probe, task: &str) -> Vec<bool> {
+    // One that the agent told before it was killed may come again.
+    let mut known = BTreeSet::new();
     let told = updates(probe, task).iter().filter(|status| {
-        status.state() == TaskState::TaskRunning
+        known.insert(status.uuid.clone())
+            && status.state() == TaskState::TaskRunning
             && status.reason.is_some()
             && status.reason() == Reason::TaskHealthCheckStatusUpdated
     });
