@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use mezzo_agent_core::{
     Change, CheckOutcome, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
+    Workload,
 };
 use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
 use mezzo_proto::storage::v1::ContainerRecord;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::checkpoint::{self, Records};
 use crate::clock::Clock;
 use crate::containerizer::{self, Check, ContainerEvent, Containerizer, LaunchSpec};
+use crate::executors::{ExecutorMessage, Executors};
 use crate::launch_times::LaunchTimes;
 use crate::link::{LinkEvent, LinkHandle};
 use crate::outbox::Outbox;
@@ -79,6 +81,7 @@ pub(crate) struct Agent {
 pub(crate) struct Inbox {
     pub(crate) links: mpsc::Receiver<LinkEvent>,
     pub(crate) containers: mpsc::Receiver<ContainerEvent>,
+    pub(crate) executors: mpsc::Receiver<ExecutorMessage>,
 }
 
 /// What an effect comes to once its records are durable.
@@ -102,6 +105,7 @@ struct Running {
     /// Number of Persist effects seen.
     position: Position,
     link: Option<(LinkId, LinkHandle)>,
+    executors: Executors,
     synced: watch::Sender<Synced>,
     /// The core was told that the disk has no room.
     short: bool,
@@ -126,6 +130,7 @@ impl Agent {
             outbox: Outbox::default(),
             position: Position::NONE,
             link: None,
+            executors: Executors::default(),
             synced,
             short: false,
             left: None,
@@ -150,6 +155,8 @@ impl Agent {
                     Some(event) => running.container_event(event),
                     None => return Err(LoopError::Containers),
                 },
+                // Cancel-safe, as above. Nobody calls once the API is gone, and this loop goes on without it.
+                Some(message) = inbox.executors.recv() => running.executor_message(message),
                 // Cancel-safe. `running` holds the sender, so it cannot end.
                 _ = syncs.changed() => running.take_sync(&mut syncs)?,
                 () = sleep_until(running.agent.clock, timeout) => {
@@ -172,6 +179,8 @@ impl Agent {
                     running.container_event(event);
                 } else if let Ok(event) = inbox.links.try_recv() {
                     running.link_event(event);
+                } else if let Ok(message) = inbox.executors.try_recv() {
+                    running.executor_message(message);
                 } else {
                     break;
                 }
@@ -185,6 +194,10 @@ impl Agent {
     fn assign_gpus(&self, record: &mut ContainerRecord) {
         let Ok(resources) = Resources::from_proto(&record.resources) else { return };
         let id = ContainerId::from(record.container_id.as_str());
+        if record.pid > 0 {
+            record.gpus = self.containers.reassign_gpus(&id, &resources);
+            return;
+        }
         match self.containers.assign_gpus(&id, &resources) {
             Ok(gpus) => record.gpus = gpus,
             Err(error) => tracing::warn!(container = %id, %error, "no GPUs for a container"),
@@ -226,6 +239,11 @@ impl Running {
         }
     }
 
+    fn executor_message(&mut self, message: ExecutorMessage) {
+        let input = self.executors.take(message);
+        self.input(input);
+    }
+
     fn container_event(&mut self, event: ContainerEvent) {
         let input = match event {
             // Its places follow from its ids and are in its record already.
@@ -239,6 +257,9 @@ impl Running {
                 tracing::warn!(%container, %stage, message, "a launch failed");
                 self.agent.launch_times.forget(&container);
                 Input::LaunchFailed { container, message }
+            }
+            ContainerEvent::Updated { container, grant, result } => {
+                Input::Updated { container, grant, result }
             }
             ContainerEvent::Limited { container, limitation } => {
                 Input::Limited { container, limitation: limitation_of(limitation) }
@@ -375,8 +396,8 @@ impl Running {
 
     /// Tells the core whether it may take a launch. Asked when there is one: nobody has to watch the disk.
     fn look_for_room(&mut self, message: &MasterToAgent) {
-        use master_to_agent::Message::{ApplyOperation, RunTask};
-        if !matches!(message.message, Some(RunTask(_) | ApplyOperation(_))) {
+        use master_to_agent::Message::{ApplyOperation, RunTask, RunTaskGroup};
+        if !matches!(message.message, Some(RunTask(_) | RunTaskGroup(_) | ApplyOperation(_))) {
             return;
         }
         let shortage = self.agent.records.shortage();
@@ -412,19 +433,35 @@ impl Running {
                 mezzo_fault_points::hit!("agent.launch.recorded");
                 tracing::info!(
                     framework_id = %launch.framework_id,
-                    task_id = %launch.executor_id,
+                    executor_id = %launch.executor_id,
                     container = %launch.container,
-                    "launching a task"
+                    executor = matches!(launch.workload, Workload::Executor(_)),
+                    "launching a container"
                 );
                 self.agent.containers.launch(LaunchSpec {
                     container_id: launch.container,
                     agent_id: launch.agent_id,
                     framework_id: launch.framework_id,
                     executor_id: launch.executor_id,
-                    task: launch.task,
+                    framework: launch.framework,
+                    workload: launch.workload,
                     user: launch.user,
                     resources: launch.resources,
                 });
+            }
+            Effect::Update { container, of: (framework, executor), resources, grant, .. } => {
+                self.agent.containers.update(&container, &framework, &executor, resources, grant);
+            }
+            Effect::ExecutorAnswer { request, result, .. } => {
+                self.executors.answer(request, result);
+            }
+            Effect::ExecutorEvent { stream, event, .. } => {
+                // One that is cut off tells of its end, as of any other.
+                self.executors.send(stream, *event);
+            }
+            Effect::CloseExecutor { stream, reason, .. } => {
+                tracing::debug!(stream = stream.0, reason, "closing the stream to an executor");
+                self.executors.close(stream);
             }
             Effect::Signal { container, signal, .. } => {
                 mezzo_fault_points::hit!("agent.signal.sending");
@@ -515,6 +552,10 @@ fn wanted(effect: &Effect) -> Position {
     match effect {
         Effect::Send { after, .. }
         | Effect::Launch { after, .. }
+        | Effect::Update { after, .. }
+        | Effect::ExecutorAnswer { after, .. }
+        | Effect::ExecutorEvent { after, .. }
+        | Effect::CloseExecutor { after, .. }
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
         | Effect::MakeVolumes { after, .. }

@@ -8,6 +8,7 @@
 //! | `containers` | container id | `ContainerRecord` |
 //! | `agent` | `resources` | `ResourcesRecord` |
 //! | `operations` | the operation's uuid, 16 bytes | `OperationRecord` |
+//! | `executors` | framework id, a zero byte, executor id | `ExecutorRecord` |
 //!
 //! Values are messages of `mezzo.storage.v1`. Ids hold no zero byte: the master lets none with a control
 //! character pass.
@@ -16,16 +17,18 @@ use std::path::{Path, PathBuf};
 
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, LastLaunch, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, ExecutorRecord, LastLaunch, OperationRecord, ResourcesRecord,
+    TaskRecord,
 };
 use mezzo_store::{Batch, Layout, OpenError, Progress, ReadError, Shortage, Store, WriteError};
-use mezzo_types::{FrameworkId, TaskId};
+use mezzo_types::{ExecutorId, FrameworkId, TaskId};
 use prost::Message;
 
 pub(crate) const AGENT: &str = "agent";
 pub(crate) const TASKS: &str = "tasks";
 pub(crate) const CONTAINERS: &str = "containers";
 pub(crate) const OPERATIONS: &str = "operations";
+pub(crate) const EXECUTORS: &str = "executors";
 
 pub(crate) const IDENTITY: &[u8] = b"identity";
 pub(crate) const LAST_LAUNCH: &[u8] = b"last_launch";
@@ -69,7 +72,7 @@ pub(crate) fn store_path(work_dir: &Path) -> PathBuf {
 }
 
 pub(crate) fn layout() -> Layout {
-    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS, OPERATIONS])
+    Layout::new("agent", FORMAT, [AGENT, TASKS, CONTAINERS, OPERATIONS, EXECUTORS])
 }
 
 /// Whether an agent ran tasks here before. Sandboxes may have a disk of their own, whose root holds a directory of `mkfs`.
@@ -139,6 +142,13 @@ impl Records {
                 Err(error) => unreadable(&mut checkpoint, &name(CONTAINERS, &key), &error),
             }
         }
+        for entry in self.store.scan(EXECUTORS, []) {
+            let (key, value) = entry?;
+            match ExecutorRecord::decode(&*value) {
+                Ok(record) => checkpoint.executors.push(record),
+                Err(error) => unreadable(&mut checkpoint, &name(EXECUTORS, &key), &error),
+            }
+        }
         Ok(checkpoint)
     }
 
@@ -200,6 +210,12 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
             batch.add_put(CONTAINERS, key, record.encode_to_vec());
         }
         Change::DeleteContainer(id) => batch.add_delete(CONTAINERS, id.as_str().as_bytes()),
+        Change::PutExecutor(framework, executor, record) => {
+            batch.add_put(EXECUTORS, executor_key(&framework, &executor), record.encode_to_vec());
+        }
+        Change::DeleteExecutor(framework, executor) => {
+            batch.add_delete(EXECUTORS, executor_key(&framework, &executor));
+        }
         Change::PutResources(record) => batch.add_put(AGENT, RESOURCES, record.encode_to_vec()),
         Change::PutOperation(uuid, record) => {
             batch.add_put(OPERATIONS, uuid.as_bytes().to_vec(), record.encode_to_vec());
@@ -210,6 +226,10 @@ pub(crate) fn add(batch: &mut Batch, change: Change) {
 
 pub(crate) fn task_key(framework: &FrameworkId, task: &TaskId) -> Vec<u8> {
     [framework.as_str().as_bytes(), b"\0", task.as_str().as_bytes()].concat()
+}
+
+pub(crate) fn executor_key(framework: &FrameworkId, executor: &ExecutorId) -> Vec<u8> {
+    [framework.as_str().as_bytes(), b"\0", executor.as_str().as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -225,6 +245,7 @@ mod tests {
         let position = LaunchPosition { term: 3, sequence: 9 };
         let task = TaskRecord { container_id: "c".into(), ..Default::default() };
         let container = ContainerRecord { container_id: "c".into(), pid: 7, ..Default::default() };
+        let executor = ExecutorRecord { container_id: "c".into(), ..Default::default() };
         let total = mezzo_types::Resources::parse("disk(web):64", "*").unwrap().to_proto();
         let resources = ResourcesRecord { configured: total.clone(), total };
         let (uuid, other) = (mezzo_types::Uuid16([1; 16]), mezzo_types::Uuid16([2; 16]));
@@ -237,6 +258,15 @@ mod tests {
             add(&mut batch, Change::PutTask("f".into(), "u".into(), Box::new(task.clone())));
             add(&mut batch, Change::PutContainer(Box::new(container.clone())));
             add(&mut batch, Change::DeleteTask("f".into(), "u".into()));
+            add(
+                &mut batch,
+                Change::PutExecutor("f".into(), "e".into(), Box::new(executor.clone())),
+            );
+            add(
+                &mut batch,
+                Change::PutExecutor("f".into(), "g".into(), Box::new(executor.clone())),
+            );
+            add(&mut batch, Change::DeleteExecutor("f".into(), "g".into()));
             add(&mut batch, Change::PutResources(Box::new(resources.clone())));
             for uuid in [uuid, other] {
                 let record = OperationRecord { framework_id: "f".into(), ..Default::default() };
@@ -250,6 +280,7 @@ mod tests {
         assert_eq!(found.last_launch, position);
         assert_eq!(found.tasks, [task]);
         assert_eq!(found.containers, [container]);
+        assert_eq!(found.executors, [executor]);
         assert_eq!(found.resources, Some(resources));
         assert_eq!(found.operations.len(), 1);
         assert_eq!(found.unreadable, 0);

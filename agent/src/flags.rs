@@ -11,6 +11,7 @@ use mezzo_proto::v1;
 use mezzo_types::{format_duration, parse_duration};
 
 use crate::accounts::AccountsOptions;
+use crate::containerizer::ExecutorSettings;
 use crate::gpus::{GpuOptions, Gpus};
 use crate::isolators::{
     AllowedDevicesError, DEFAULT_ISOLATION, DEFAULT_PIDS_LIMIT, IsolationOptions, allowed_devices,
@@ -175,6 +176,26 @@ pub struct Flags {
     #[arg(long, alias = "task_log_files", env = "MEZZO_TASK_LOG_FILES", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=i64::from(PIECES_MAX)))]
     pub task_log_files: u32,
 
+    /// How long an executor may take to subscribe, from the order to start it.
+    #[arg(long, alias = "executor_registration_timeout", env = "MEZZO_EXECUTOR_REGISTRATION_TIMEOUT", default_value = "1mins", value_parser = parse_duration)]
+    pub executor_registration_timeout: Duration,
+
+    /// How long an executor may take to subscribe again after the agent's start; at most 15secs.
+    #[arg(long, alias = "executor_reregistration_timeout", env = "MEZZO_EXECUTOR_REREGISTRATION_TIMEOUT", default_value = "2secs", value_parser = reregistration_timeout)]
+    pub executor_reregistration_timeout: Duration,
+
+    /// How long an executor may take to end when it is asked to, where its framework does not say so.
+    #[arg(long, alias = "executor_shutdown_grace_period", env = "MEZZO_EXECUTOR_SHUTDOWN_GRACE_PERIOD", default_value = "5secs", value_parser = parse_duration)]
+    pub executor_shutdown_grace_period: Duration,
+
+    /// How long executors wait for an agent that is away before they end by themselves; they are told so.
+    #[arg(long, alias = "recovery_timeout", env = "MEZZO_RECOVERY_TIMEOUT", default_value = "15mins", value_parser = parse_duration)]
+    pub recovery_timeout: Duration,
+
+    /// Variables for every executor, as a JSON object of texts, or the path of a file that holds one.
+    #[arg(long, alias = "executor_environment_variables", env = "MEZZO_EXECUTOR_ENVIRONMENT_VARIABLES", value_name = "JSON|PATH", value_parser = environment_variables)]
+    pub executor_environment_variables: Option<Variables>,
+
     /// How long a peer that does not answer, or takes nothing of what it is sent, is believed to be there;
     /// at least 1secs. Then its connection is closed.
     #[arg(long, alias = "peer_timeout", env = "MEZZO_PEER_TIMEOUT", default_value = "2mins", value_parser = peer_timeout)]
@@ -187,6 +208,55 @@ pub struct Flags {
     /// Listen on other addresses than loopback although callers are not authenticated.
     #[arg(long, env = "MEZZO_INSECURE")]
     pub insecure: bool,
+}
+
+/// Names and values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variables(pub Vec<(String, String)>);
+
+impl Variables {
+    fn to_json(&self) -> String {
+        let value = |(name, value): &(String, String)| (name.clone(), value.clone().into());
+        serde_json::Value::Object(self.0.iter().map(value).collect()).to_string()
+    }
+}
+
+/// Reads a JSON object of texts, from a file unless it begins like one.
+fn environment_variables(text: &str) -> Result<Variables, String> {
+    let json = match text.trim_start().starts_with('{') {
+        true => text.to_owned(),
+        false => {
+            let path = text.strip_prefix("file://").unwrap_or(text);
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("could not read {path}: {error}"))?
+        }
+    };
+    let object: std::collections::BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(&json).map_err(|error| format!("is no JSON object: {error}"))?;
+    let variable = |(name, value): (String, serde_json::Value)| match value {
+        serde_json::Value::String(value) if !name.is_empty() && !name.contains(['=', '\0']) => {
+            Ok((name, value))
+        }
+        serde_json::Value::String(_) => {
+            Err(format!("variable '{name}' must not be empty nor hold '=' or a zero byte"))
+        }
+        value => Err(format!("the value of '{name}' is {value}; it must be a text, such as \"1\"")),
+    };
+    Ok(Variables(object.into_iter().map(variable).collect::<Result<_, _>>()?))
+}
+
+/// Longer would leave a machine whose executors are gone without its tasks' endings (Mesos' limit).
+const REREGISTRATION_MAX: Duration = Duration::from_secs(15);
+
+fn reregistration_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout > REREGISTRATION_MAX {
+        return Err(format!(
+            "{text} is too long; give at most {}",
+            format_duration(REREGISTRATION_MAX)
+        ));
+    }
+    Ok(timeout)
 }
 
 fn reconfiguration_policy(text: &str) -> Result<ReconfigurationPolicy, String> {
@@ -227,6 +297,18 @@ impl Flags {
             allowed_devices: allowed_devices(self.allowed_devices.as_deref().unwrap_or_default())?,
             gpus,
         })
+    }
+
+    pub(crate) fn executors(&self) -> ExecutorSettings {
+        let variables = self.executor_environment_variables.clone().unwrap_or_default().0;
+        ExecutorSettings {
+            variables,
+            shutdown_grace: self.executor_shutdown_grace_period,
+            recovery_timeout: self.recovery_timeout,
+            backoff_max: self.executor_reregistration_timeout,
+            // What an agent that listens everywhere is reached at, nobody told it.
+            ip: (!self.ip.is_unspecified()).then_some(self.ip),
+        }
     }
 
     pub(crate) fn accounts(&self) -> AccountsOptions {
@@ -295,6 +377,23 @@ impl Flags {
             ("disk_watch_interval", Some(format_duration(self.disk_watch_interval))),
             ("task_log_max_size", Some(format!("{}B", self.task_log_max_size))),
             ("task_log_files", Some(self.task_log_files.to_string())),
+            (
+                "executor_registration_timeout",
+                Some(format_duration(self.executor_registration_timeout)),
+            ),
+            (
+                "executor_reregistration_timeout",
+                Some(format_duration(self.executor_reregistration_timeout)),
+            ),
+            (
+                "executor_shutdown_grace_period",
+                Some(format_duration(self.executor_shutdown_grace_period)),
+            ),
+            ("recovery_timeout", Some(format_duration(self.recovery_timeout))),
+            (
+                "executor_environment_variables",
+                self.executor_environment_variables.as_ref().map(Variables::to_json),
+            ),
             ("peer_timeout", Some(format_duration(self.peer_timeout))),
             ("launcher", self.launcher.as_ref().map(|path| path.display().to_string())),
             ("insecure", Some(self.insecure.to_string())),
@@ -364,6 +463,13 @@ mod tests {
         assert_eq!(parse_log_bytes("100MB"), Ok(100 << 20));
         assert_eq!(parse_log_bytes("0.5GB"), Ok(512 << 20));
         assert_eq!(parse_log_bytes("65536B"), Ok(65536));
+        let variables = |text| environment_variables(text).map(|read| read.0);
+        let set = variables(r#"{"A": "1", "B": ""}"#).unwrap();
+        assert_eq!(set, [("A".to_owned(), "1".to_owned()), ("B".to_owned(), String::new())]);
+        for (bad, why) in [(r#"{"A": 1}"#, "must be a text"), ("{", "JSON"), ("/nowhere", "read")] {
+            assert!(variables(bad).unwrap_err().contains(why), "{bad}");
+        }
+        assert!(reregistration_timeout("16secs").unwrap_err().contains("15secs"));
         for bad in ["", "5", "MB", "-1MB", "1TB", "1KB", "nanGB"] {
             parse_log_bytes(bad).expect_err(bad);
         }

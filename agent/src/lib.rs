@@ -6,7 +6,7 @@
 //! - `flags`, `start`, `machine`: what an operator sets, and the way to a running agent.
 //! - `agent`: the loop; `outbox`: what waits for a record; `checkpoint`: the records; `marker`: whose containers these are; `repair`: a
 //!   sound store out of a damaged one.
-//! - `link`: the stream to the master.
+//! - `link`: the stream to the master. `executors`: those to executors.
 //! - `launch_times`: how long launches take, for `metrics`.
 //! - `api`: HTTP and gRPC on one port, answered from `view` and `metrics`.
 //! - [`cgroups`]: control groups of v1-hybrid and pure v2 machines behind one facade.
@@ -28,6 +28,7 @@ mod checks;
 mod clock;
 pub mod containerizer;
 mod device_node;
+mod executors;
 pub mod fetcher;
 mod flags;
 pub mod gpus;

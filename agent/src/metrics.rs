@@ -110,10 +110,10 @@ fn read_view(view: &View, readings: &mut Readings) {
     for (state, name) in NOW {
         count(name, &[state]);
     }
-    // A command task is its own executor.
-    count("slave/executors_registering", &[TaskState::TaskStaging, TaskState::TaskStarting]);
-    count("slave/executors_running", &[TaskState::TaskRunning]);
-    count("slave/executors_terminating", &[TaskState::TaskKilling]);
+    let executors = &census.executors;
+    readings.gauge("slave/executors_registering", executors.registering as f64);
+    readings.gauge("slave/executors_running", executors.running as f64);
+    readings.gauge("slave/executors_terminating", executors.terminating as f64);
     for name in &RESOURCES {
         let of = |quantities: &Quantities| quantities.get(name).to_f64();
         let (total, used) = (of(&census.total), of(&census.used));
@@ -138,11 +138,15 @@ fn read_statistics(statistics: &Statistics, readings: &mut Readings) {
     for (state, name) in ENDED {
         readings.counter(name, ended(state));
     }
-    readings.counter("slave/executors_terminated", statistics.tasks_ended.values().sum());
     for (name, value) in [
         ("slave/container_launch_errors", statistics.container_launch_errors),
         ("slave/valid_status_update_acknowledgements", statistics.acknowledgements_valid),
         ("slave/invalid_status_update_acknowledgements", statistics.acknowledgements_invalid),
+        ("slave/executors_terminated", statistics.executors_ended),
+        ("slave/valid_status_updates", statistics.updates_valid),
+        ("slave/invalid_status_updates", statistics.updates_invalid),
+        ("slave/valid_framework_messages", statistics.messages_valid),
+        ("slave/invalid_framework_messages", statistics.messages_invalid),
         ("slave/launches", statistics.launches),
         ("slave/launches_repeated", statistics.launches_repeated),
         ("slave/registrations", statistics.registrations),

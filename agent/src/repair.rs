@@ -7,18 +7,19 @@ use std::path::Path;
 
 use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, LastLaunch, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, ExecutorRecord, LastLaunch, OperationRecord, ResourcesRecord,
+    TaskRecord,
 };
 use mezzo_proto::v1;
 use mezzo_store::{Records as Saved, RepairReport, Salvage, SalvageError};
 use prost::Message;
 
 use crate::checkpoint::{
-    AGENT, CONTAINERS, IDENTITY, LAST_LAUNCH, OPERATIONS, RESOURCES, TASKS, layout, name,
-    store_path, task_key,
+    AGENT, CONTAINERS, EXECUTORS, IDENTITY, LAST_LAUNCH, OPERATIONS, RESOURCES, TASKS,
+    executor_key, layout, name, store_path, task_key,
 };
 
-const FAMILIES: [&str; 4] = [AGENT, TASKS, CONTAINERS, OPERATIONS];
+const FAMILIES: [&str; 5] = [AGENT, TASKS, CONTAINERS, OPERATIONS, EXECUTORS];
 
 /// Looks at the records in `work_dir`, whose agent must not run, and replaces them by what can be saved if
 /// `replace` is set and anything is damaged.
@@ -48,7 +49,10 @@ pub fn repair(work_dir: &Path, replace: bool) -> Result<RepairReport, SalvageErr
 }
 
 /// Leaves out what makes no sense, and puts together what is missing.
-fn mend([agent, tasks, containers, operations]: &mut [Saved; 4], report: &mut RepairReport) {
+fn mend(
+    [agent, tasks, containers, operations, executors]: &mut [Saved; 5],
+    report: &mut RepairReport,
+) {
     let unreadable = |value: &Vec<u8>| ResourcesRecord::decode(value.as_slice()).is_err();
     if agent.get(RESOURCES).is_some_and(unreadable) {
         agent.remove(RESOURCES);
@@ -73,6 +77,18 @@ fn mend([agent, tasks, containers, operations]: &mut [Saved; 4], report: &mut Re
         let record = ContainerRecord::decode(value).ok()?;
         (record.container_id.as_bytes() == key).then_some(())
     });
+    retain(executors, EXECUTORS, report, |key, value| {
+        let record = ExecutorRecord::decode(value).ok()?;
+        let framework = record.framework_info.as_ref()?.id.as_ref()?;
+        let executor = record.executor_info.as_ref()?.executor_id.clone();
+        (executor_key(&framework.into(), &executor.into()) == key).then_some(())
+    });
+    if report.lost.iter().any(|lost| lost.contains(EXECUTORS)) {
+        report.consequences.push(
+            "tasks of lost executors end (TASK_FAILED), and the agent ends what still runs of them"
+                .to_owned(),
+        );
+    }
     if report.lost.iter().any(|lost| lost.contains(TASKS)) {
         report.consequences.push(
             "the master tells the frameworks of lost tasks that they are gone (TASK_GONE, or TASK_LOST), \
@@ -119,7 +135,11 @@ fn mend([agent, tasks, containers, operations]: &mut [Saved; 4], report: &mut Re
             }
         }
     }
-    report.kept = vec![("tasks", tasks.len()), ("containers", containers.len())];
+    report.kept = vec![
+        ("tasks", tasks.len()),
+        ("containers", containers.len()),
+        ("executors", executors.len()),
+    ];
 }
 
 /// Keeps the records that `check` passes.
@@ -201,7 +221,7 @@ mod tests {
         let first = repair(work.path(), true).expect("repairs");
         assert_eq!(first.lost.len(), 2, "{first}");
         let again = repair(work.path(), true).expect("looks");
-        assert_eq!(again.kept, [("tasks", 1), ("containers", 0)]);
+        assert_eq!(again.kept, [("tasks", 1), ("containers", 0), ("executors", 0)]);
         assert!(again.replaced.is_none() || !again.is_sound(), "{again}");
     }
 

@@ -28,6 +28,7 @@ use crate::api::{self, Context, Files};
 use crate::checkpoint::{CheckpointError, Records};
 use crate::clock::Clock;
 use crate::containerizer::{ContainerEvent, Containerizer, ContainerizerConfig, StartError};
+use crate::executors::ExecutorHandle;
 use crate::flags::Flags;
 use crate::gpus::{self, DiscoverError, GpuOptions, Gpus, Inventory};
 use crate::isolators::{AllowedDevicesError, Isolators};
@@ -239,7 +240,9 @@ impl Ground {
                 .map_err(AgentError::Devices)?,
             accounts: flags.accounts(),
             sandboxes: flags.sandboxes(),
-            agent_endpoint: self.address.to_string(),
+            agent_endpoint: SocketAddr::new(reachable_ip(self.address.ip()), self.address.port())
+                .to_string(),
+            executors: flags.executors(),
             ..ContainerizerConfig::new(&self.work_dir, &self.runtime_dir, &self.launcher)
         };
         let (sender, events) = mpsc::channel(CONTAINER_EVENTS_MAX);
@@ -273,6 +276,9 @@ impl Contained {
         let config = Config {
             reconfiguration_policy: flags.reconfiguration_policy,
             any_port: flags.port == 0,
+            executor_registration_timeout: flags.executor_registration_timeout,
+            executor_reregistration_timeout: flags.executor_reregistration_timeout,
+            executor_shutdown_grace: flags.executor_shutdown_grace_period,
             ..Config::new(ground.info.clone(), version, containers.boot_id(), &ip)
         };
         let checkpoint = std::mem::take(&mut ground.checkpoint);
@@ -327,11 +333,13 @@ impl Recovered {
         let budget = Budget::new(MEMORY_BYTES);
         let meter = Meter::new(view.clone(), containers.clone(), clock);
         metrics::register_tasks(&metrics, meter.clone());
+        let (executors, executor_messages) = ExecutorHandle::new();
         let context = Context {
             view: view.clone(),
             meter,
             metrics,
             files,
+            executors,
             store: store.clone(),
             flags: flags.told(),
             limits,
@@ -353,8 +361,8 @@ impl Recovered {
         };
         // On a worker of its own runtime: what a connection or a container has for the loop, and the loop for them, is
         // then handed on without another thread's having to wake up.
-        let mut running =
-            tokio::spawn(agent.run(Inbox { links, containers: events }, heartbeat, shutdown));
+        let inbox = Inbox { links, containers: events, executors: executor_messages };
+        let mut running = tokio::spawn(agent.run(inbox, heartbeat, shutdown));
         mezzo_fault_points::hit!("agent.start.serving");
         tracing::info!(%address, master = flags.master, "serving");
         ready(address);

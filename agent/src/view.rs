@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use mezzo_agent_core::{TaskStage, TaskView, ViewChange};
+use mezzo_agent_core::{ExecutorPhase, ExecutorView, TaskStage, TaskView, ViewChange};
 use mezzo_proto::v1;
 use mezzo_proto::v1::agent::response::{
     GetExecutors, GetFrameworks, GetTasks, get_executors, get_frameworks,
 };
-use mezzo_types::{ContainerId, FrameworkId, Resources, TaskId, Uuid16};
+use mezzo_types::{ContainerId, ExecutorId, FrameworkId, Resources, TaskId, Uuid16};
 use tokio::sync::watch;
 
 use crate::meter::Metered;
 
 /// Ended and acknowledged tasks that are remembered.
 const COMPLETED_TASKS_MAX: usize = 1_000;
+/// Ended executors that are remembered (Mesos: 150 per framework).
+const COMPLETED_EXECUTORS_MAX: usize = 150;
 /// Frameworks without tasks that are remembered (Mesos: 50).
 const COMPLETED_FRAMEWORKS_MAX: usize = 50;
 /// Statuses kept per task; more come only from tasks with changing health.
@@ -34,6 +36,9 @@ struct State {
     completed_frameworks: VecDeque<Arc<v1::FrameworkInfo>>,
     tasks: BTreeMap<(FrameworkId, TaskId), Entry>,
     completed: VecDeque<Entry>,
+    /// Those that run; command tasks have none.
+    executors: BTreeMap<(FrameworkId, ExecutorId), Box<ExecutorView>>,
+    completed_executors: VecDeque<Box<ExecutorView>>,
     /// What the agent has, as operations left it.
     total: Resources,
     operations: BTreeMap<Uuid16, Box<v1::Operation>>,
@@ -51,6 +56,8 @@ struct Entry {
 pub(crate) struct Located {
     pub(crate) framework: FrameworkId,
     pub(crate) task: TaskId,
+    /// Whose sandbox it is in: its own, for a command task.
+    pub(crate) executor: ExecutorId,
     pub(crate) container: Option<ContainerId>,
     /// Follows the task; closed once it is forgotten.
     pub(crate) stage: watch::Receiver<TaskStage>,
@@ -61,11 +68,38 @@ pub(crate) struct Located {
 pub(crate) struct Census {
     pub(crate) registered: bool,
     pub(crate) frameworks: usize,
+    pub(crate) executors: ExecutorCensus,
     /// By the newest state; only of tasks that have not ended.
     pub(crate) tasks: BTreeMap<v1::TaskState, usize>,
     /// Resources of tasks that have not ended.
     pub(crate) used: mezzo_types::Quantities,
     pub(crate) total: mezzo_types::Quantities,
+}
+
+/// Numbers of executors; a command task is its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExecutorCensus {
+    pub(crate) registering: usize,
+    pub(crate) running: usize,
+    pub(crate) terminating: usize,
+}
+
+impl ExecutorCensus {
+    fn count_task(&mut self, state: v1::TaskState) {
+        match state {
+            v1::TaskState::TaskStaging | v1::TaskState::TaskStarting => self.registering += 1,
+            v1::TaskState::TaskKilling => self.terminating += 1,
+            _ => self.running += 1,
+        }
+    }
+
+    fn count(&mut self, phase: ExecutorPhase) {
+        match phase {
+            ExecutorPhase::Registering | ExecutorPhase::Recovering => self.registering += 1,
+            ExecutorPhase::Subscribed => self.running += 1,
+            ExecutorPhase::Terminating => self.terminating += 1,
+        }
+    }
 }
 
 impl View {
@@ -89,6 +123,15 @@ impl View {
                     entry.stage.send_replace(TaskStage::Ended);
                     entry.task.stage = TaskStage::Ended;
                     push(&mut state.completed, entry, COMPLETED_TASKS_MAX);
+                }
+            }
+            ViewChange::Executor(executor) => {
+                let key = (executor.framework_id.clone(), executor.executor_id.clone());
+                state.executors.insert(key, executor);
+            }
+            ViewChange::ExecutorGone(framework, executor) => {
+                if let Some(executor) = state.executors.remove(&(framework, executor)) {
+                    push(&mut state.completed_executors, executor, COMPLETED_EXECUTORS_MAX);
                 }
             }
             ViewChange::Total(total) => state.total = *total,
@@ -151,19 +194,27 @@ impl View {
         Ok(Some(Located {
             framework: owner.clone(),
             task: task.clone(),
+            executor: first.executor_id(),
             container: first.task.container.clone(),
             stage: first.stage.subscribe(),
         }))
     }
 
-    /// Framework and task of every container that is known, ended ones included.
-    pub(crate) fn with_containers(&self) -> Vec<(FrameworkId, TaskId, ContainerId)> {
+    /// Framework and executor of every container that is known, ended ones included. A command task is its own executor.
+    pub(crate) fn with_containers(&self) -> Vec<(FrameworkId, ExecutorId, ContainerId)> {
         let state = self.read();
-        let container = |entry: &Entry| {
-            let TaskView { framework_id, task_id, container, .. } = &*entry.task;
-            Some((framework_id.clone(), task_id.clone(), container.clone()?))
+        let of_task = |entry: &Entry| {
+            let TaskView { framework_id, container, executor_id, .. } = &*entry.task;
+            let own = executor_id.is_none().then(|| entry.executor_id())?;
+            Some((framework_id.clone(), own, container.clone()?))
         };
-        state.tasks.values().chain(&state.completed).filter_map(container).collect()
+        let of_executor = |executor: &Box<ExecutorView>| {
+            let ExecutorView { framework_id, executor_id, container, .. } = &**executor;
+            (framework_id.clone(), executor_id.clone(), container.clone())
+        };
+        let tasks = state.tasks.values().chain(&state.completed).filter_map(of_task);
+        let executors = state.executors.values().chain(&state.completed_executors);
+        tasks.chain(executors.map(of_executor)).collect()
     }
 
     pub(crate) fn tasks(&self) -> GetTasks {
@@ -182,10 +233,16 @@ impl View {
 
     pub(crate) fn executors(&self) -> GetExecutors {
         let state = self.read();
-        let executor = |entry: &Entry| get_executors::Executor { executor_info: entry.executor() };
+        let told = |executor_info| get_executors::Executor { executor_info };
+        let of_task = |entry: &Entry| entry.executor().map(told);
+        let of = |executor: &Box<ExecutorView>| told((*executor.info).clone());
+        let running = state.executors.values().map(of);
+        let completed = state.completed_executors.iter().map(of);
         GetExecutors {
-            executors: state.tasks.values().map(executor).collect(),
-            completed_executors: state.completed.iter().map(executor).collect(),
+            executors: running.chain(state.tasks.values().filter_map(of_task)).collect(),
+            completed_executors: completed
+                .chain(state.completed.iter().filter_map(of_task))
+                .collect(),
         }
     }
 
@@ -200,12 +257,23 @@ impl View {
         }
     }
 
-    /// Tasks that have a container and have not ended: all, or the one that is named.
+    /// What has a container and has not ended: command tasks and executors. All, or the one that the named task is in.
     pub(crate) fn metered(&self, only: Option<&(FrameworkId, TaskId)>) -> Vec<Metered> {
         let state = self.read();
-        match only {
-            Some(key) => state.tasks.get(key).and_then(Entry::metered).into_iter().collect(),
-            None => state.tasks.values().filter_map(Entry::metered).collect(),
+        let Some(key) = only else {
+            let executors = state.executors.values().map(|executor| metered(executor));
+            return state.tasks.values().filter_map(Entry::metered).chain(executors).collect();
+        };
+        let Some(entry) = state.tasks.get(key) else { return Vec::new() };
+        match &entry.task.executor_id {
+            None => entry.metered().into_iter().collect(),
+            Some(executor) => {
+                let executor = state.executors.get(&(key.0.clone(), executor.clone()));
+                // Under the name that was asked for.
+                let named =
+                    executor.map(|executor| Metered { task: key.1.clone(), ..metered(executor) });
+                named.into_iter().collect()
+            }
         }
     }
 
@@ -225,9 +293,18 @@ impl View {
         let mut used = mezzo_types::Resources::default();
         for entry in state.tasks.values().filter(|entry| entry.task.stage != TaskStage::Ended) {
             let newest = entry.task.status.as_ref().map(|status| status.state());
-            *census.tasks.entry(newest.unwrap_or(v1::TaskState::TaskStaging)).or_default() += 1;
+            let state = newest.unwrap_or(v1::TaskState::TaskStaging);
+            *census.tasks.entry(state).or_default() += 1;
+            if entry.task.executor_id.is_none() {
+                census.executors.count_task(state);
+            }
             let resources = &entry.task.info.resources;
             used += &mezzo_types::Resources::from_proto(resources).unwrap_or_default();
+        }
+        for executor in state.executors.values() {
+            census.executors.count(executor.phase);
+            let own = &executor.info.resources;
+            used += &mezzo_types::Resources::from_proto(own).unwrap_or_default();
         }
         census.used = used.quantities();
         census
@@ -270,7 +347,7 @@ impl Entry {
             name: info.name.clone(),
             task_id: info.task_id.clone(),
             framework_id: (&self.task.framework_id).into(),
-            executor_id: Some(v1::ExecutorId { value: self.task.task_id.to_string() }),
+            executor_id: Some((&self.executor_id()).into()),
             agent_id: info.agent_id.clone(),
             state: newest.map_or(v1::TaskState::TaskStaging as i32, |status| status.state),
             resources: info.resources.clone(),
@@ -288,9 +365,18 @@ impl Entry {
     }
 
     /// A command task is its own executor.
-    fn executor(&self) -> v1::ExecutorInfo {
+    fn executor_id(&self) -> ExecutorId {
+        let own = || ExecutorId::new(self.task.task_id.as_str());
+        self.task.executor_id.clone().unwrap_or_else(own)
+    }
+
+    /// What stands for the executor of a command task.
+    fn executor(&self) -> Option<v1::ExecutorInfo> {
+        if self.task.executor_id.is_some() {
+            return None;
+        }
         let info = &self.task.info;
-        v1::ExecutorInfo {
+        Some(v1::ExecutorInfo {
             executor_id: v1::ExecutorId { value: self.task.task_id.to_string() },
             framework_id: Some((&self.task.framework_id).into()),
             name: Some(format!("Command Executor (Task: {})", self.task.task_id)),
@@ -300,11 +386,11 @@ impl Entry {
             discovery: info.discovery.clone(),
             container: info.container.clone(),
             ..v1::ExecutorInfo::default()
-        }
+        })
     }
 
     fn metered(&self) -> Option<Metered> {
-        if self.task.stage == TaskStage::Ended {
+        if self.task.stage == TaskStage::Ended || self.task.executor_id.is_some() {
             return None;
         }
         let info = &self.task.info;
@@ -323,6 +409,27 @@ impl Entry {
             cpus,
             cpus_limit: limit.is_finite().then_some(limit),
         })
+    }
+}
+
+/// The container of an executor and its tasks.
+fn metered(executor: &ExecutorView) -> Metered {
+    let role = executor.resources.allocation_roles().first().map(|role| role.to_string());
+    let cpus = executor.resources.cpus().to_f64();
+    Metered {
+        framework: executor.framework_id.clone(),
+        // Readings are known by the id of what the container is for.
+        task: TaskId::new(executor.executor_id.as_str()),
+        name: executor.info.name.clone().unwrap_or_default(),
+        role: role.unwrap_or_else(|| "*".to_owned()),
+        container: executor.container.clone(),
+        status: Some(v1::ContainerStatus {
+            container_id: Some(executor.container.to_proto()),
+            executor_pid: executor.pid.and_then(|pid| u32::try_from(pid).ok()),
+            ..v1::ContainerStatus::default()
+        }),
+        cpus,
+        cpus_limit: Some(cpus),
     }
 }
 
@@ -346,6 +453,7 @@ mod tests {
         view.apply(ViewChange::Task(Box::new(TaskView {
             framework_id: framework.into(),
             task_id: "t".into(),
+            executor_id: None,
             info: Arc::default(),
             container: Some(format!("c-{framework}").into()),
             pid: None,

@@ -108,6 +108,10 @@ fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
         ("master/invalid_status_updates", statistics.updates_invalid),
         ("master/valid_status_update_acknowledgements", statistics.acknowledgements_valid),
         ("master/invalid_status_update_acknowledgements", statistics.acknowledgements_invalid),
+        ("master/valid_framework_to_executor_messages", statistics.messages_to_executors_valid),
+        ("master/invalid_framework_to_executor_messages", statistics.messages_to_executors_invalid),
+        ("master/valid_executor_to_framework_messages", statistics.messages_of_executors_valid),
+        ("master/invalid_executor_to_framework_messages", statistics.messages_of_executors_invalid),
         ("master/offers_sent", statistics.offers_sent),
         ("master/offers_accepted", statistics.offers_accepted),
         ("master/offers_declined", statistics.offers_declined),
@@ -123,8 +127,8 @@ fn read(statistics: &Statistics, clock: Clock, readings: &mut Readings) {
 fn read_messages(statistics: &Statistics, readings: &mut Readings) {
     for (principal, counts) in statistics.messages.iter() {
         let name = |what: &str| format!("frameworks/{principal}/{what}");
-        readings.counter(&name("messages_received"), counts.received());
-        readings.counter(&name("messages_processed"), counts.processed());
+        readings.counter(name("messages_received"), counts.received());
+        readings.counter(name("messages_processed"), counts.processed());
     }
 }
 

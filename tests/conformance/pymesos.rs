@@ -52,3 +52,29 @@ fn a_scheduler_of_pymesos_runs_command_tasks() {
     run(&environment, "scheduler.py", &[tap.address()]);
     transcript::check("scheduler", &tap.said());
 }
+
+#[test]
+#[ignore = "until agents run custom executors"]
+fn an_executor_of_pymesos_runs_tasks_and_talks_to_its_scheduler() {
+    let environment = environment();
+    let resources = "cpus:4;mem:1024;disk:1024;ports:[31000-31009]".to_owned();
+    let cluster = Cluster::start(Options { resources, ..Options::default() }).expect("a cluster");
+    let (master, agent) =
+        (Wiretap::before(cluster.address()), Wiretap::before(cluster.agent_address()));
+    run(&environment, "executors.py", &[master.address(), agent.address()]);
+    transcript::check("executors-scheduler", &master.said());
+    transcript::check("executors-executor", &agent.said());
+}
+
+#[test]
+#[ignore = "until master and agent answer all operators' calls"]
+fn operators_of_pymesos_are_answered() {
+    let environment = environment();
+    let resources = "cpus:4;mem:1024;disk:1024;ports:[31000-31009]".to_owned();
+    let cluster = Cluster::start(Options { resources, ..Options::default() }).expect("a cluster");
+    let (master, agent) =
+        (Wiretap::before(cluster.address()), Wiretap::before(cluster.agent_address()));
+    run(&environment, "operators.py", &[master.address(), agent.address()]);
+    transcript::check("operators-master", &master.said());
+    transcript::check("operators-agent", &agent.said());
+}

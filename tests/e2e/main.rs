@@ -3,6 +3,7 @@
 mod cli;
 mod dev;
 mod disks;
+mod executors;
 mod framework;
 mod garbage;
 mod gpus;

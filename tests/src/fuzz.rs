@@ -8,8 +8,10 @@ mod agent;
 mod framing;
 mod launcher;
 mod master;
+mod master_world;
 mod messages;
 mod mutate;
+mod plausible;
 mod seeds;
 mod text;
 
@@ -31,12 +33,20 @@ pub const TARGETS: &[Target] = &[
     Target { name: "recordio", body: framing::recordio, seeds: seeds::records },
     Target { name: "json", body: messages::json, seeds: seeds::json },
     Target { name: "protobuf", body: messages::protobuf, seeds: seeds::protobuf },
+    Target { name: "json_answers", body: messages::json_answers, seeds: seeds::json_answers },
+    Target {
+        name: "protobuf_answers",
+        body: messages::protobuf_answers,
+        seeds: seeds::protobuf_answers,
+    },
     Target { name: "resources", body: text::resources, seeds: seeds::resources },
     Target { name: "attributes", body: text::attributes, seeds: seeds::attributes },
     Target { name: "agent_records", body: agent::records, seeds: seeds::agent_records },
     Target { name: "agent_messages", body: agent::messages, seeds: seeds::agent_messages },
     Target { name: "master_records", body: master::records, seeds: seeds::master_records },
     Target { name: "master_inputs", body: master::inputs, seeds: seeds::master_inputs },
+    Target { name: "master_calls", body: master_world::anything, seeds: seeds::tapes },
+    Target { name: "offer_operations", body: master_world::operations, seeds: seeds::tapes },
     Target { name: "launcher_packets", body: launcher::packets, seeds: seeds::launcher_packets },
 ];
 

@@ -8,6 +8,11 @@ use mezzo_status_updates::Backoff;
 /// Time between SIGTERM and SIGKILL where neither kill nor task says otherwise (Mesos' value).
 pub const DEFAULT_KILL_GRACE: Duration = Duration::from_secs(3);
 
+/// Mesos' values of what an executor's life is bounded by.
+pub const DEFAULT_EXECUTOR_REGISTRATION_TIMEOUT: Duration = Duration::from_secs(60);
+pub const DEFAULT_EXECUTOR_REREGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
+pub const DEFAULT_EXECUTOR_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
 /// The agent as its flags and its host describe it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -20,6 +25,12 @@ pub struct Config {
     /// Address under which the tasks' ports are reached; goes into every status.
     pub ip: String,
     pub kill_grace: Duration,
+    /// How long an executor may take to subscribe after its launch was ordered.
+    pub executor_registration_timeout: Duration,
+    /// How long an executor may take to subscribe again after the agent's start.
+    pub executor_reregistration_timeout: Duration,
+    /// How long an executor may take to end after SHUTDOWN, where it does not say otherwise.
+    pub executor_shutdown_grace: Duration,
     pub backoff: Backoff,
     /// What may have changed since the agent joined the cluster.
     pub reconfiguration_policy: ReconfigurationPolicy,
@@ -45,6 +56,9 @@ impl Config {
             boot_id: boot_id.to_owned(),
             ip: ip.to_owned(),
             kill_grace: DEFAULT_KILL_GRACE,
+            executor_registration_timeout: DEFAULT_EXECUTOR_REGISTRATION_TIMEOUT,
+            executor_reregistration_timeout: DEFAULT_EXECUTOR_REREGISTRATION_TIMEOUT,
+            executor_shutdown_grace: DEFAULT_EXECUTOR_SHUTDOWN_GRACE,
             backoff: Backoff::default(),
             reconfiguration_policy: ReconfigurationPolicy::default(),
             any_port: false,

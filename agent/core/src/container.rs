@@ -8,14 +8,17 @@ use mezzo_types::{ContainerId, Now};
 use crate::core::Core;
 use crate::effect::{Change, TaskStage};
 use crate::input::{Ending, Limitation};
-use crate::task::{Cause, TaskKey, duration};
+use crate::task::{Cause, Owner, TaskKey, duration};
 use crate::timers::Timer;
 
 impl Core {
     pub(crate) fn started(&mut self, now: Now, id: &ContainerId, pid: i32, ticks: u64) {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.started = Some((pid, ticks));
-        let key = container.task.clone();
+        let key = match container.owner.clone() {
+            Owner::Task(key) => key,
+            Owner::Executor(key) => return self.executor_started(&key, id, pid),
+        };
         let mut changes: Vec<Change> = self.container_record(id).into_iter().collect();
         let task = self.tasks.get_mut(&key).filter(|task| task.container.as_ref() == Some(id));
         let Some(task) = task.filter(|task| task.stage == TaskStage::Launching) else {
@@ -49,17 +52,25 @@ impl Core {
     }
 
     pub(crate) fn launch_failed(&mut self, now: Now, id: &ContainerId, message: &str) {
-        let Some(key) = self.containers.get(id).map(|container| container.task.clone()) else {
+        let Some(owner) = self.containers.get(id).map(|container| container.owner.clone()) else {
             return;
         };
         self.statistics.container_launch_errors += 1;
+        let key = match owner {
+            Owner::Task(key) => key,
+            Owner::Executor(key) => return self.executor_unlaunched(now, &key, id, message),
+        };
         self.end_unstarted(now, &key, id, &format!("Failed to launch container: {message}"));
         self.destroy(Some(id.clone()));
     }
 
     pub(crate) fn limited(&mut self, id: &ContainerId, limitation: Limitation) {
-        let Some(key) = self.containers.get(id).map(|container| container.task.clone()) else {
+        let Some(owner) = self.containers.get(id).map(|container| container.owner.clone()) else {
             return;
+        };
+        let key = match owner {
+            Owner::Task(key) => key,
+            Owner::Executor(key) => return self.executor_limited(&key, id, limitation),
         };
         if let Some(task) = self.tasks.get_mut(&key).filter(|task| !task.ended()) {
             task.limitation.get_or_insert(limitation);
@@ -68,8 +79,12 @@ impl Core {
     }
 
     pub(crate) fn exited(&mut self, now: Now, id: &ContainerId, ending: Ending) {
-        let Some(key) = self.containers.get(id).map(|container| container.task.clone()) else {
+        let Some(owner) = self.containers.get(id).map(|container| container.owner.clone()) else {
             return;
+        };
+        let key = match owner {
+            Owner::Task(key) => key,
+            Owner::Executor(key) => return self.executor_exited(now, &key, id, ending),
         };
         if self
             .tasks
@@ -89,8 +104,11 @@ impl Core {
             self.persist(vec![Change::DeleteContainer(id.clone())], false);
             return self.stranger_gone(id);
         };
-        let key = container.task.clone();
         let started = container.started.is_some();
+        let key = match container.owner.clone() {
+            Owner::Task(key) => key,
+            Owner::Executor(key) => return self.executor_destroyed(now, &key, id, started),
+        };
         // Its ending should have come before; no task may wait for what cannot come any more.
         let waits = |task: &crate::task::Task| task.container.as_ref() == Some(id) && !task.ended();
         if self.tasks.get(&key).is_some_and(waits) {

@@ -11,6 +11,7 @@ use mezzo_types::{ContainerId, FrameworkId, IdSource, Now, Position, Resources, 
 
 use crate::config::Config;
 use crate::effect::{Change, Effect, Persist, TaskView, ViewChange};
+use crate::executor::{Executor, ExecutorKey};
 use crate::input::{Input, LinkId};
 use crate::link::Link;
 use crate::operation::{Applying, Operation, OutgoingOperation};
@@ -28,6 +29,8 @@ pub struct Core {
     pub(crate) last_launch: LaunchPosition,
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     pub(crate) tasks: BTreeMap<TaskKey, Task>,
+    /// Those that have not ended. Command tasks have none.
+    pub(crate) executors: BTreeMap<ExecutorKey, Executor>,
     /// Every container of which something may be left.
     pub(crate) containers: BTreeMap<ContainerId, Container>,
     /// Containers of nobody that were found at the start and are being destroyed.
@@ -81,6 +84,11 @@ impl Core {
             Input::Checked { container, kind, outcome } => {
                 self.checked(now, &container, kind, &outcome);
             }
+            Input::Updated { container, grant, result } => self.updated(&container, grant, result),
+            Input::ExecutorCall { request, stream, call } => {
+                self.executor_call(now, request, stream, *call);
+            }
+            Input::ExecutorGone { stream } => self.executor_gone(stream),
             Input::VolumesMade { operation, outcome } => {
                 self.volumes_made(now, operation, outcome);
             }
@@ -98,6 +106,7 @@ impl Core {
                 Timer::Completion(key) => self.completion_time_over(now, &key),
                 Timer::Check(key, kind) => self.check_due(&key, kind),
                 Timer::Silence(link) => self.silence_over(now, link),
+                Timer::Executor(key) => self.executor_time_over(&key),
             }
         }
         self.updates.handle_timeout(now);
@@ -159,6 +168,7 @@ impl Core {
         let view = TaskView {
             framework_id: key.0.clone(),
             task_id: key.1.clone(),
+            executor_id: task.executor().cloned(),
             info: task.info.clone(),
             container: task.container.clone(),
             pid: task.pid,
@@ -168,19 +178,36 @@ impl Core {
         self.view(ViewChange::Task(Box::new(view)));
     }
 
-    /// Adds a task; its framework is known from the first task to the last.
+    /// Adds a task; its framework is known from the first task or executor to the last.
     pub(crate) fn insert_task(&mut self, key: TaskKey, task: Task, owner: Arc<v1::FrameworkInfo>) {
-        let known = self.frameworks.get(&key.0).is_some_and(|framework| framework.info == owner);
-        let framework = self
-            .frameworks
-            .entry(key.0.clone())
-            .or_insert_with(|| Framework { info: owner.clone(), tasks: 0 });
-        framework.info = owner.clone();
-        framework.tasks += 1;
-        if !known {
-            self.view(ViewChange::Framework(key.0.clone(), owner));
-        }
+        self.know_framework(&key.0, owner).tasks += 1;
         self.tasks.insert(key, task);
+    }
+
+    pub(crate) fn know_framework(
+        &mut self,
+        id: &FrameworkId,
+        owner: Arc<v1::FrameworkInfo>,
+    ) -> &mut Framework {
+        if self.frameworks.get(id).is_none_or(|framework| framework.info != owner) {
+            self.view(ViewChange::Framework(id.clone(), owner.clone()));
+        }
+        let framework = self.frameworks.entry(id.clone()).or_insert_with(|| Framework {
+            info: owner.clone(),
+            tasks: 0,
+            executors: 0,
+        });
+        framework.info = owner;
+        framework
+    }
+
+    /// Forgets a framework of which neither a task nor an executor is left.
+    pub(crate) fn drop_framework_if_idle(&mut self, id: &FrameworkId) {
+        let idle = |framework: &Framework| framework.tasks == 0 && framework.executors == 0;
+        if self.frameworks.get(id).is_some_and(idle) {
+            self.frameworks.remove(id);
+            self.view(ViewChange::FrameworkGone(id.clone()));
+        }
     }
 
     /// Forgets a task that ended and whose ending is nobody's business any more.
@@ -200,11 +227,11 @@ impl Core {
         self.view(ViewChange::TaskGone(key.0.clone(), key.1.clone()));
         if let Some(framework) = self.frameworks.get_mut(&key.0) {
             framework.tasks -= 1;
-            if framework.tasks == 0 {
-                self.frameworks.remove(&key.0);
-                self.view(ViewChange::FrameworkGone(key.0.clone()));
-            }
         }
+        if !task.ended() {
+            self.leave_executor(key, task.executor());
+        }
+        self.drop_framework_if_idle(&key.0);
         true
     }
 

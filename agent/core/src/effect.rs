@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
 };
 use mezzo_proto::v1;
 use mezzo_types::{
@@ -13,7 +14,8 @@ use mezzo_types::{
 };
 
 use crate::checks::{CheckKind, Probe};
-use crate::input::LinkId;
+use crate::executor::{ExecutorPhase, ExecutorRefusal};
+use crate::input::{ExecutorStreamId, LinkId, RequestId};
 
 /// Carried out in order. What has an `after` waits until that position is durable, and everything
 /// with an `after` behind it waits too: so a container is launched before it is signalled.
@@ -35,6 +37,14 @@ pub enum Effect {
         launch: Box<Launch>,
         after: Position,
     },
+    /// The container's resources changed to these. Answered by `Updated` with the same `grant`, unless the container ends.
+    Update {
+        container: ContainerId,
+        of: (FrameworkId, ExecutorId),
+        resources: Resources,
+        grant: u64,
+        after: Position,
+    },
     /// To the command, by way of the container's init.
     Signal {
         container: ContainerId,
@@ -54,6 +64,23 @@ pub enum Effect {
         kind: CheckKind,
         probe: Box<Probe>,
         timeout: Option<Duration>,
+    },
+    /// The answer to a call of an executor. Of SUBSCRIBE it comes before the events.
+    ExecutorAnswer {
+        request: RequestId,
+        result: Result<ExecutorAnswer, ExecutorRefusal>,
+        after: Position,
+    },
+    ExecutorEvent {
+        stream: ExecutorStreamId,
+        event: Box<ExecutorEvent>,
+        after: Position,
+    },
+    /// The core is done with the stream: it ends once what was sent before has left.
+    CloseExecutor {
+        stream: ExecutorStreamId,
+        reason: String,
+        after: Position,
     },
     /// Make the directories of new volumes. Answered by `VolumesMade`.
     MakeVolumes {
@@ -94,12 +121,40 @@ pub enum Change {
     /// `sandbox`, `cgroup` and `exit_file` are the shell's to fill in: it chooses them.
     PutContainer(Box<ContainerRecord>),
     DeleteContainer(ContainerId),
+    PutExecutor(FrameworkId, ExecutorId, Box<ExecutorRecord>),
+    DeleteExecutor(FrameworkId, ExecutorId),
     PutResources(Box<ResourcesRecord>),
     PutOperation(Uuid16, Box<OperationRecord>),
     DeleteOperation(Uuid16),
 }
 
-/// Everything needed to start a task's container.
+/// A call of an executor that was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecutorAnswer {
+    /// The stream is open (HTTP 200).
+    Subscribed,
+    /// Taken (HTTP 202).
+    Accepted,
+}
+
+/// What an executor is told. Its tasks go as the framework sent them: what this release does not know of them
+/// must reach the executor.
+#[derive(Clone, Debug)]
+pub enum ExecutorEvent {
+    Launch(TaskForExecutor),
+    LaunchGroup(Vec<TaskForExecutor>),
+    /// Any other event.
+    Other(v1::executor::Event),
+}
+
+/// A task as received, and as understood.
+#[derive(Clone, Debug)]
+pub struct TaskForExecutor {
+    pub raw: Bytes,
+    pub info: Arc<v1::TaskInfo>,
+}
+
+/// Everything needed to start a container.
 #[derive(Clone, Debug)]
 pub struct Launch {
     pub container: ContainerId,
@@ -108,10 +163,19 @@ pub struct Launch {
     pub framework: Arc<v1::FrameworkInfo>,
     /// The task's id: a command task is its own executor.
     pub executor_id: ExecutorId,
-    pub task: Arc<v1::TaskInfo>,
+    pub workload: Workload,
     /// Name of the user to run as.
     pub user: String,
     pub resources: Resources,
+}
+
+/// What a container is for.
+#[derive(Clone, Debug)]
+pub enum Workload {
+    /// A command task.
+    Task(Arc<v1::TaskInfo>),
+    /// An executor, which runs tasks in its container.
+    Executor(Arc<v1::ExecutorInfo>),
 }
 
 /// A change of what readers see.
@@ -125,6 +189,9 @@ pub enum ViewChange {
     Task(Box<TaskView>),
     /// Ended and acknowledged (or forsaken): history.
     TaskGone(FrameworkId, TaskId),
+    Executor(Box<ExecutorView>),
+    /// Ended: history.
+    ExecutorGone(FrameworkId, ExecutorId),
     /// What the agent has, as operations left it.
     Total(Box<Resources>),
     /// An operation that was carried out, or was not.
@@ -133,11 +200,27 @@ pub enum ViewChange {
     OperationGone(Uuid16),
 }
 
+/// An executor as readers see it. Command tasks have none.
+#[derive(Clone, Debug)]
+pub struct ExecutorView {
+    pub framework_id: FrameworkId,
+    pub executor_id: ExecutorId,
+    pub info: Arc<v1::ExecutorInfo>,
+    pub container: ContainerId,
+    /// Of the container's first process, once it was started.
+    pub pid: Option<i32>,
+    pub phase: ExecutorPhase,
+    /// What the container may use: the executor's resources and those of its tasks.
+    pub resources: Resources,
+}
+
 /// A task as readers see it.
 #[derive(Clone, Debug)]
 pub struct TaskView {
     pub framework_id: FrameworkId,
     pub task_id: TaskId,
+    /// `None` for a command task, which is its own executor.
+    pub executor_id: Option<ExecutorId>,
     pub info: Arc<v1::TaskInfo>,
     pub container: Option<ContainerId>,
     /// Of the container's first process, once it was started.

@@ -41,6 +41,11 @@ impl Exit {
     }
 }
 
+/// A wait status in a sentence's words.
+pub(crate) fn exit_sentence(status: i32) -> String {
+    Exit::from_wait_status(status).sentence()
+}
+
 impl Core {
     /// The terminal status of a task whose command ran.
     pub(crate) fn ending_status(&self, now: Now, key: &TaskKey, ending: Ending) -> v1::TaskStatus {

@@ -11,6 +11,14 @@ use crate::checks::{CheckKind, CheckOutcome};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
 
+/// One stream of events to an executor; never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExecutorStreamId(pub u64);
+
+/// One call of an executor that waits for its answer; never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A stream to the master opened.
@@ -56,6 +64,23 @@ pub enum Input {
         container: ContainerId,
         kind: CheckKind,
         outcome: CheckOutcome,
+    },
+    /// Answers [`Effect::Update`](crate::Effect::Update) with the same `grant`: the container may use what
+    /// it was given, or why not.
+    Updated {
+        container: ContainerId,
+        grant: u64,
+        result: Result<(), String>,
+    },
+    /// A call of an executor, of which [`validate_call`](crate::validate_call) found nothing wrong. `stream` is the one that SUBSCRIBE opens.
+    ExecutorCall {
+        request: RequestId,
+        stream: Option<ExecutorStreamId>,
+        call: Box<v1::executor::Call>,
+    },
+    /// The stream is gone: the executor closed it, or was too slow to be kept.
+    ExecutorGone {
+        stream: ExecutorStreamId,
     },
     /// Answers `MakeVolumes`: the directories are there, or why they are not.
     VolumesMade {

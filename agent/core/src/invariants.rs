@@ -4,7 +4,8 @@ use mezzo_types::{ContainerId, Position, Uuid16, is_terminal};
 
 use crate::core::Core;
 use crate::effect::{Effect, TaskStage};
-use crate::task::{Task, TaskKey};
+use crate::executor::{Executor, ExecutorKey, ExecutorPhase};
+use crate::task::{Owner, Task, TaskKey};
 use crate::timers::Timer;
 
 /// An invariant that does not hold: a bug. Each variant names the design's invariant it guards.
@@ -20,6 +21,18 @@ pub enum Violation {
     StrayUpdates(TaskKey),
     #[error("updates-in-order: {0}")]
     Updates(#[from] mezzo_status_updates::Violation),
+    #[error("tasks-outlive-us: container {0} belongs to {1}, which has another")]
+    TwoContainers(ContainerId, String),
+    #[error("no-task-lost: executor {0:?} has not ended but has no container")]
+    NoExecutorContainer(ExecutorKey),
+    #[error("no-task-lost: executor {0:?} and task {1:?} do not know each other")]
+    Stranger(ExecutorKey, TaskKey),
+    #[error(
+        "no-task-lost: task {1:?} waits for executor {0:?} without being in its queue, or twice"
+    )]
+    Queue(ExecutorKey, TaskKey),
+    #[error("the timer of executor {0:?} is not set")]
+    NoExecutorTimer(ExecutorKey),
     #[error("no-operation-lost: operation {0} ended, but no update says so")]
     SilentOperation(Uuid16),
     #[error("no-operation-lost: there are updates of an operation that is not known")]
@@ -28,8 +41,6 @@ pub enum Violation {
     Total(String),
     #[error("no-operation-lost: {0} orders wait for nothing")]
     Waiting(usize),
-    #[error("tasks-outlive-us: container {0} belongs to task {1:?}, which has another")]
-    TwoContainers(ContainerId, TaskKey),
     #[error("tasks-outlive-us: container {0} is of no living task and nothing ends it")]
     Orphan(ContainerId),
     #[error("persist-before-promise: an effect waits for position {0}, which comes later")]
@@ -52,21 +63,29 @@ impl Core {
         for (key, task) in &self.tasks {
             self.check_task(key, task)?;
         }
+        for (key, executor) in &self.executors {
+            self.check_executor(key, executor)?;
+        }
         for (id, container) in &self.containers {
-            let task = self.tasks.get(&container.task);
-            let living = task.filter(|task| !task.ended());
-            match living {
-                Some(task) if task.container.as_ref() == Some(id) => {}
-                Some(_) if !container.destroying => {
-                    return Err(Violation::TwoContainers(id.clone(), container.task.clone()));
-                }
-                None if !container.destroying => return Err(Violation::Orphan(id.clone())),
-                _ => {}
+            if self.belongs(id, &container.owner) || container.destroying {
+                continue;
             }
+            let living = match &container.owner {
+                Owner::Task(key) => self.tasks.get(key).is_some_and(|task| !task.ended()),
+                Owner::Executor(key) => self.executors.contains_key(key),
+            };
+            return Err(match living {
+                true => Violation::TwoContainers(id.clone(), format!("{:?}", container.owner)),
+                false => Violation::Orphan(id.clone()),
+            });
         }
         for (id, framework) in &self.frameworks {
             let tasks = self.tasks.keys().filter(|key| key.0 == *id).count();
-            if tasks != framework.tasks || tasks == 0 {
+            let executors = self.executors.keys().filter(|key| key.0 == *id).count();
+            if tasks != framework.tasks
+                || executors != framework.executors
+                || tasks + executors == 0
+            {
                 let (framework, counted) = (id.to_string(), framework.tasks);
                 return Err(Violation::FrameworkCount { framework, counted, tasks });
             }
@@ -76,7 +95,55 @@ impl Core {
         self.check_positions()
     }
 
+    /// Whether the container is that of its owner, who has not ended.
+    pub(crate) fn belongs(&self, id: &ContainerId, owner: &Owner) -> bool {
+        match owner {
+            Owner::Task(key) => self
+                .tasks
+                .get(key)
+                .is_some_and(|task| task.container.as_ref() == Some(id) && !task.ended()),
+            Owner::Executor(key) => {
+                self.executors.get(key).is_some_and(|executor| executor.container == *id)
+            }
+        }
+    }
+
+    fn check_executor(&self, key: &ExecutorKey, executor: &Executor) -> Result<(), Violation> {
+        if !self.containers.contains_key(&executor.container) {
+            return Err(Violation::NoExecutorContainer(key.clone()));
+        }
+        for id in &executor.tasks {
+            let task_key = (key.0.clone(), id.clone());
+            let task = self.tasks.get(&task_key).filter(|task| !task.ended());
+            let Some(part) = task.and_then(|task| task.part.as_ref()) else {
+                return Err(Violation::Stranger(key.clone(), task_key));
+            };
+            let queued = executor.queue.iter().flat_map(|parcel| &parcel.tasks);
+            let queued = queued.filter(|waiting| *waiting == id).count();
+            let waits = !part.delivered && executor.phase != ExecutorPhase::Terminating;
+            let ended = executor.phase == ExecutorPhase::Terminating;
+            if part.executor != key.1 || (queued != usize::from(waits) && !ended) {
+                return Err(Violation::Queue(key.clone(), task_key));
+            }
+        }
+        let set = executor
+            .due_ns
+            .is_none_or(|due| self.timers.contains(due, &Timer::Executor(key.clone())));
+        let needed =
+            matches!(executor.phase, ExecutorPhase::Registering | ExecutorPhase::Recovering);
+        if !set || (needed && executor.due_ns.is_none()) {
+            return Err(Violation::NoExecutorTimer(key.clone()));
+        }
+        Ok(())
+    }
+
     fn check_task(&self, key: &TaskKey, task: &Task) -> Result<(), Violation> {
+        if let Some(executor) = task.executor().filter(|_| !task.ended()) {
+            let of = (key.0.clone(), executor.clone());
+            if self.executors.get(&of).is_none_or(|known| !known.tasks.contains(&key.1)) {
+                return Err(Violation::Stranger(of, key.clone()));
+            }
+        }
         let container = task.container.as_ref().filter(|id| self.containers.contains_key(*id));
         if !task.ended() && container.is_none() {
             return Err(Violation::NoContainer(key.clone()));
@@ -140,6 +207,9 @@ impl Core {
                     task.stage == TaskStage::Running
                         && checks.into_iter().any(|(_, due)| due == *kind)
                 }),
+                Timer::Executor(key) => {
+                    self.executors.get(key).is_some_and(|executor| executor.due_ns.is_some())
+                }
                 Timer::Silence(link) => self.link.as_ref().is_some_and(|own| own.id == *link),
             };
             if !needed {
@@ -158,6 +228,10 @@ impl Core {
                 Effect::Persist(_) => position = position.next(),
                 Effect::Send { after, .. }
                 | Effect::Launch { after, .. }
+                | Effect::Update { after, .. }
+                | Effect::ExecutorAnswer { after, .. }
+                | Effect::ExecutorEvent { after, .. }
+                | Effect::CloseExecutor { after, .. }
                 | Effect::Signal { after, .. }
                 | Effect::Destroy { after, .. }
                 | Effect::MakeVolumes { after, .. }

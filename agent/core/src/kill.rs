@@ -60,6 +60,9 @@ impl Core {
         cause: Cause,
     ) {
         let Some(task) = self.tasks.get_mut(key).filter(|task| !task.ended()) else { return };
+        if task.part.is_some() {
+            return self.kill_in_executor(now, key, grace, cause);
+        }
         if let Some(kill) = &mut task.kill {
             let (Some(due), Some(grace)) = (kill.due_ns, grace) else { return };
             let sooner = Now { mono_ns: kill.ordered_ns, ..now }.plus(grace);
@@ -150,6 +153,8 @@ impl Core {
 
     /// Ends every task of a framework that is gone; nobody waits for their updates.
     pub(crate) fn shutdown_framework(&mut self, now: Now, id: &FrameworkId) {
+        // Their tasks end with them.
+        self.shut_executors_down(now, Some(id));
         let keys: Vec<TaskKey> = self.tasks.keys().filter(|key| key.0 == *id).cloned().collect();
         for key in keys {
             let Some(task) = self.tasks.get_mut(&key) else { continue };

@@ -11,15 +11,26 @@ use mezzo_types::{ContainerId, ExecutorId, FrameworkId, Now, Resources, TaskId};
 use prost::Message;
 
 use crate::core::Core;
-use crate::effect::{Change, Effect, Launch, TaskStage};
+use crate::effect::{Change, Effect, Launch, Workload};
+use crate::executor::ExecutorOrder;
 use crate::input::LinkId;
-use crate::task::{Container, Task, TaskKey};
+use crate::task::{Container, Owner, Task, TaskKey};
 
 /// Why an order cannot be carried out; becomes the task's ending.
-struct Rejection {
-    state: TaskState,
-    reason: Reason,
-    message: String,
+pub(crate) struct Rejection {
+    pub(crate) state: TaskState,
+    pub(crate) reason: Reason,
+    pub(crate) message: String,
+}
+
+impl Rejection {
+    pub(crate) fn dropped(reason: Reason, message: impl Into<String>) -> Rejection {
+        Rejection { state: TaskState::TaskDropped, reason, message: message.into() }
+    }
+
+    pub(crate) fn error(reason: Reason, message: impl Into<String>) -> Rejection {
+        Rejection { state: TaskState::TaskError, reason, message: message.into() }
+    }
 }
 
 /// What an accepted order comes to.
@@ -33,27 +44,36 @@ pub(crate) fn order(position: &LaunchPosition) -> (u64, u64) {
 }
 
 impl Core {
-    /// Runs a task, once: an order whose position was seen, and a task that is known, are passed over.
-    pub(crate) fn run_task(&mut self, now: Now, link: LinkId, run: RunTask) {
+    /// Takes an order that must be taken once. `false` if it was dealt with: it was seen before, or the link is closed.
+    pub(crate) fn take_order(&mut self, link: LinkId, position: LaunchPosition) -> bool {
         let term = self
             .link
             .as_ref()
             .and_then(|link| link.registered.as_ref())
             .map(|registration| registration.term);
-        let position = run.position.unwrap_or_default();
         if Some(position.term) != term {
             let reason = format!(
                 "a launch of term {} arrived from the master of term {}",
                 position.term,
                 term.unwrap_or_default()
             );
-            return self.close_link(link, reason);
+            self.close_link(link, reason);
+            return false;
         }
         if order(&position) <= order(&self.last_launch) {
             self.statistics.launches_repeated += 1;
-            return;
+            return false;
         }
         self.last_launch = position;
+        true
+    }
+
+    /// Runs a task, once: an order whose position was seen, and a task that is known, are passed over.
+    pub(crate) fn run_task(&mut self, now: Now, link: LinkId, run: RunTask) {
+        let position = run.position.unwrap_or_default();
+        if !self.take_order(link, position) {
+            return;
+        }
         let changes = vec![Change::PutLastLaunch(position)];
         let info = v1::TaskInfo::decode(run.task_info.as_ref());
         let owner = run.framework_info.filter(|owner| owner.id.is_some());
@@ -64,6 +84,18 @@ impl Core {
             return self.close_link(link, "a launch arrived that cannot be read");
         };
         let framework = FrameworkId::new(owner.id.clone().unwrap_or_default().value);
+        if let (Some(executor), None) = (&info.executor, &info.command) {
+            let order = ExecutorOrder {
+                executor: executor.clone(),
+                owner,
+                framework,
+                tasks: vec![(info, run.task_info)],
+                position,
+                group: false,
+                launch_executor: run.launch_executor,
+            };
+            return self.run_in_executor(now, order, changes);
+        }
         let key = (framework, TaskId::from(&info.task_id));
         if self.tasks.contains_key(&key) {
             self.statistics.launches_repeated += 1;
@@ -71,21 +103,7 @@ impl Core {
         }
         self.statistics.launches += 1;
         let accepted = self.examine(&key, &info, &owner);
-        let mut task = Task {
-            info: Arc::new(info),
-            raw: run.task_info,
-            container: None,
-            stage: TaskStage::Launching,
-            pid: None,
-            latest: None,
-            kill: None,
-            limitation: None,
-            started_unix_ns: None,
-            checks: None,
-            health_failures: 0,
-            completion_due_ns: None,
-            forsaken: false,
-        };
+        let mut task = Task::new(info, run.task_info);
         let owner = Arc::new(owner);
         match accepted {
             Ok(accepted) => {
@@ -115,7 +133,8 @@ impl Core {
         accepted: Accepted,
         mut changes: Vec<Change>,
     ) {
-        let container = Container { task: key.clone(), started: None, destroying: false };
+        let owner = Owner::Task(key.clone());
+        let container = Container { owner, started: None, destroying: false };
         self.containers.insert(id.clone(), container);
         if !is_on(Bug::AgentLaunchesUnwritten) {
             changes.extend(self.container_record(&id));
@@ -131,12 +150,26 @@ impl Core {
             agent_id: self.agent_id().cloned().unwrap_or_default().into(),
             framework: framework.info.clone(),
             executor_id: ExecutorId::new(key.1.as_str()),
-            task: task.info.clone(),
+            workload: Workload::Task(task.info.clone()),
             framework_id: key.0,
             user: accepted.user,
             resources: accepted.resources,
         };
         self.effects.push_back(Effect::Launch { launch: Box::new(launch), after: self.position });
+    }
+
+    /// Whether anything new can be run here at all.
+    pub(crate) fn takes_orders(&self) -> Result<(), Rejection> {
+        if self.leaving.is_some() {
+            let message = "the agent is leaving the cluster";
+            return Err(Rejection::dropped(Reason::AgentRemoved, message));
+        }
+        match &self.shortage {
+            Some(shortage) => {
+                Err(Rejection::dropped(Reason::ContainerLaunchFailed, shortage.clone()))
+            }
+            None => Ok(()),
+        }
     }
 
     fn examine(
@@ -150,23 +183,10 @@ impl Core {
             reason: Reason::TaskInvalid,
             message,
         };
-        if self.leaving.is_some() {
-            return Err(Rejection {
-                state: TaskState::TaskDropped,
-                reason: Reason::AgentRemoved,
-                message: "the agent is leaving the cluster".to_owned(),
-            });
-        }
-        if let Some(shortage) = &self.shortage {
-            return Err(Rejection {
-                state: TaskState::TaskDropped,
-                reason: Reason::ContainerLaunchFailed,
-                message: shortage.clone(),
-            });
-        }
+        self.takes_orders()?;
         if info.executor.is_some() {
             return Err(invalid(format!(
-                "task '{}': executor is set, but this agent runs command tasks; set command instead",
+                "task '{}': both command and executor are set; set one of them",
                 key.1
             )));
         }

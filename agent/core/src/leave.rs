@@ -25,6 +25,7 @@ impl Core {
         } else if self.link.as_ref().is_some_and(|link| link.registered.is_some()) {
             self.tell_departure();
         }
+        self.shut_executors_down(now, None);
         let keys: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in keys {
             self.order_kill(now, &key, None, Cause::Ordered);

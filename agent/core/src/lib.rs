@@ -11,6 +11,7 @@
 //! | `launch` | orders to run a task, each taken once |
 //! | `operation`, `waiting` | operations on resources, and orders that wait for one |
 //! | `kill` | kills, their grace period and what follows it; shutdown of a framework |
+//! | `executor` | executors of frameworks, from the first task to their end |
 //! | `leave` | leaving the cluster for good |
 //! | `compatibility` | what an agent may change of itself and still be the same |
 //! | `checks` | health checks and checks of command tasks |
@@ -32,7 +33,7 @@
 //! ```
 //!
 //! A command task has no executor process: the agent speaks for it (executor id = task id, source
-//! `SOURCE_EXECUTOR`), and by `SOURCE_AGENT` where Mesos' agent would.
+//! `SOURCE_EXECUTOR`), and by `SOURCE_AGENT` where Mesos' agent would. Tasks of an executor: see `executor`.
 //!
 //! # Durability
 //!
@@ -48,6 +49,7 @@ mod container;
 mod core;
 mod effect;
 mod ending;
+mod executor;
 mod input;
 mod invariants;
 mod kill;
@@ -71,10 +73,17 @@ pub use crate::core::Core;
 pub use checks::{CheckKind, CheckOutcome, Probe};
 pub use collection::{Collection, Retention};
 pub use compatibility::RecoverError;
-pub use config::{Config, DEFAULT_KILL_GRACE, ReconfigurationPolicy};
-pub use effect::{Change, Effect, Launch, Persist, TaskStage, TaskView, ViewChange};
+pub use config::{
+    Config, DEFAULT_EXECUTOR_REGISTRATION_TIMEOUT, DEFAULT_EXECUTOR_REREGISTRATION_TIMEOUT,
+    DEFAULT_EXECUTOR_SHUTDOWN_GRACE, DEFAULT_KILL_GRACE, ReconfigurationPolicy,
+};
+pub use effect::{
+    Change, Effect, ExecutorAnswer, ExecutorEvent, ExecutorView, Launch, Persist, TaskForExecutor,
+    TaskStage, TaskView, ViewChange, Workload,
+};
 pub use ending::signal_name;
-pub use input::{Ending, Input, Limitation, LinkId};
+pub use executor::{ExecutorPhase, ExecutorRefusal, validate_call};
+pub use input::{Ending, ExecutorStreamId, Input, Limitation, LinkId, RequestId};
 pub use invariants::Violation;
 pub use recovery::{Checkpoint, Observed};
 pub use statistics::Statistics;

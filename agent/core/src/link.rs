@@ -132,6 +132,7 @@ impl Core {
             // A forsaken task's framework is gone at the master as well.
             tasks: self.tasks.iter().filter(|(_, task)| !task.forsaken).map(task).collect(),
             frameworks: self.frameworks.values().map(|owner| (*owner.info).clone()).collect(),
+            executors: self.registered_executors(),
             total_resources: self.registered_total(),
             operations: self.registered_operations(),
             ..Register::default()
@@ -173,16 +174,13 @@ impl Core {
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
-            (
-                Some(
-                    Message::RunTaskGroup(_)
-                    | Message::ShutdownExecutor(_)
-                    | Message::ExecutorMessage(_)
-                    | Message::Drain(_)
-                    | Message::UpdateFramework(_),
-                ),
-                true,
-            ) => {}
+            (Some(Message::RunTaskGroup(run)), true) => self.run_task_group(now, id, run),
+            (Some(Message::ShutdownExecutor(shutdown)), true) => {
+                let key = (shutdown.framework_id.into(), shutdown.executor_id.into());
+                self.shut_executor_down(now, &key);
+            }
+            (Some(Message::ExecutorMessage(message)), true) => self.message_for_executor(message),
+            (Some(Message::Drain(_) | Message::UpdateFramework(_)), true) => {}
             // A newer master's message: what an agent must understand, a master does not send to an older one.
             (None, true) => {}
             (_, false) => {

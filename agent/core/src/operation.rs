@@ -150,14 +150,19 @@ impl Core {
         (!unknown.is_empty()).then_some(unknown)
     }
 
-    /// A task that has not ended and uses the volume.
+    /// A task that has not ended, or an executor, and uses the volume.
     fn user_of(&self, volume: &Resource) -> Option<&str> {
         let uses = |task: &&crate::task::Task| {
             let resources = Resources::from_proto(&task.info.resources).unwrap_or_default();
             !task.ended() && resources.unallocated().contains_resource(volume)
         };
-        let task = self.tasks.values().find(uses)?;
-        Some(task.info.task_id.value.as_str())
+        let task = self.tasks.values().find(uses).map(|task| task.info.task_id.value.as_str());
+        let has = |executor: &&crate::executor::Executor| {
+            let resources = Resources::from_proto(&executor.info.resources).unwrap_or_default();
+            resources.unallocated().contains_resource(volume)
+        };
+        let executor = || self.executors.values().find(has);
+        task.or_else(|| executor().map(|executor| executor.info.executor_id.value.as_str()))
     }
 
     /// The shell made the directories of an operation's volumes, or could not.

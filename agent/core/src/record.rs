@@ -5,7 +5,7 @@ use mezzo_types::ContainerId;
 
 use crate::core::Core;
 use crate::effect::{Change, TaskStage};
-use crate::task::{Cause, TaskKey};
+use crate::task::{Cause, Owner, TaskKey};
 
 /// An id as messages between agent and master have it.
 pub(crate) fn text(id: &impl AsRef<str>) -> String {
@@ -36,9 +36,19 @@ impl Core {
             health_check_failures: health_failures,
             ..TaskRecord::default()
         };
+        if let Some(part) = &task.part {
+            record.executor_id = text(&part.executor);
+            record.position = Some(part.position);
+            record.group = part.group;
+            record.delivered = part.delivered;
+        }
         if let Some(kill) = task.kill {
             record.kill_ordered_unix_ns = kill.ordered_unix_ns;
-            record.kill_grace_ns = i64::try_from(kill.grace.as_nanos()).unwrap_or(i64::MAX);
+            record.kill_grace_ns = match &task.part {
+                // The executor's own time, unless somebody said so.
+                Some(part) if part.kill_policy.is_none() => -1,
+                _ => i64::try_from(kill.grace.as_nanos()).unwrap_or(i64::MAX),
+            };
             record.set_kill_cause(match kill.cause {
                 Cause::Ordered => task_record::KillCause::Ordered,
                 Cause::CompletionTime => task_record::KillCause::CompletionTime,
@@ -51,13 +61,20 @@ impl Core {
 
     pub(crate) fn container_record(&self, id: &ContainerId) -> Option<Change> {
         let container = self.containers.get(id)?;
-        let (framework, task) = &container.task;
         let (pid, start_time_ticks) = container.started.unwrap_or_default();
-        let resources = self.tasks.get(&container.task).map(|task| task.info.resources.clone());
+        let (framework, executor_id, resources) = match &container.owner {
+            Owner::Task(key) => {
+                let resources = self.tasks.get(key).map(|task| task.info.resources.clone());
+                (&key.0, text(&key.1), resources)
+            }
+            Owner::Executor(key) => {
+                (&key.0, text(&key.1), Some(self.executor_resources(key).to_proto()))
+            }
+        };
         Some(Change::PutContainer(Box::new(ContainerRecord {
             container_id: text(id),
             framework_id: text(framework),
-            executor_id: text(task),
+            executor_id,
             boot_id: self.config.boot_id.clone(),
             pid,
             start_time_ticks,

@@ -12,6 +12,19 @@
 //! | being killed | not started | `TASK_KILLED`, `REASON_TASK_KILLED_DURING_LAUNCH` |
 //! | not ended | ended | exactly that ending |
 //!
+//! Executors are held against the host first, and their tasks follow them:
+//!
+//! | executor | found | what follows |
+//! |---|---|---|
+//! | never started | nothing | its tasks: `TASK_DROPPED` (`TASK_LOST`), `REASON_AGENT_RESTARTED` |
+//! | registering | on its way, or runs | it has the registration timeout anew; its tasks wait |
+//! | subscribed | runs | it must subscribe within the re-registration timeout, else it is ended: `TASK_GONE` (`TASK_LOST`) |
+//! | asked to end | runs | it is told again when it subscribes, and has its grace period anew |
+//! | any | ended | its tasks: `TASK_FAILED`, `REASON_EXECUTOR_TERMINATED` or the limit that was met |
+//!
+//! A task that was not handed over before the stop is handed over after it. One that was, of which no update came and
+//! which the executor does not name when it subscribes, did not reach it: `TASK_DROPPED`, as in Mesos.
+//!
 //! After a new boot no process of before can live, and records that were not forced to disk may be
 //! older than what the master was told. Endings that are written down stand: they are sent again. Every
 //! other task is forgotten without a word, and the master, who misses it in the registration, decides its
@@ -23,7 +36,8 @@ use std::time::Duration;
 
 use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord, task_record,
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    task_record,
 };
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
@@ -40,7 +54,7 @@ use crate::effect::{Change, Effect, TaskStage, ViewChange};
 use crate::input::{Ending, Limitation};
 use crate::kill::SIGTERM;
 use crate::statistics::Statistics;
-use crate::task::{Cause, Container, Kill, Task, TaskKey};
+use crate::task::{Cause, Container, Kill, Owner, Part, Task, TaskKey};
 use crate::timers::{Timer, Timers};
 use crate::updates::Outgoing;
 
@@ -51,6 +65,7 @@ pub struct Checkpoint {
     pub last_launch: LaunchPosition,
     pub tasks: Vec<TaskRecord>,
     pub containers: Vec<ContainerRecord>,
+    pub executors: Vec<ExecutorRecord>,
     pub resources: Option<ResourcesRecord>,
     pub operations: Vec<OperationRecord>,
     /// Records that could not be read at all.
@@ -98,6 +113,7 @@ impl Core {
             last_launch,
             tasks,
             containers,
+            executors,
             resources,
             operations,
             unreadable,
@@ -147,6 +163,7 @@ impl Core {
             last_launch: if member { last_launch } else { LaunchPosition::default() },
             frameworks: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            executors: BTreeMap::new(),
             containers: BTreeMap::new(),
             strangers: BTreeSet::new(),
             link: None,
@@ -175,9 +192,13 @@ impl Core {
         for record in containers {
             core.recover_container(&record, member && same_boot, observed);
         }
+        for record in executors {
+            core.recover_executor(record, member && same_boot);
+        }
         for record in tasks {
             core.recover_task(now, record, member, same_boot, observed);
         }
+        core.resume_executors(now, observed);
         core.destroy_orphans(observed);
         core.forward_updates();
         Ok(core)
@@ -199,7 +220,8 @@ impl Core {
         }
         let started = (record.pid != 0).then_some((record.pid, record.start_time_ticks));
         let task = (record.framework_id.as_str().into(), record.executor_id.as_str().into());
-        self.containers.insert(id, Container { task, started, destroying: false });
+        let owner = Owner::Task(task);
+        self.containers.insert(id, Container { owner, started, destroying: false });
     }
 
     fn recover_task(
@@ -233,8 +255,9 @@ impl Core {
         let container = (!record.container_id.is_empty())
             .then(|| ContainerId::from(record.container_id.as_str()));
         // A container whose record was lost is found by its task.
-        if let Some(id) = container.as_ref().filter(|_| !ended) {
-            let lost = || Container { task: key.clone(), started: None, destroying: false };
+        if let Some(id) = container.as_ref().filter(|_| !ended && record.executor_id.is_empty()) {
+            let owner = Owner::Task(key.clone());
+            let lost = || Container { owner, started: None, destroying: false };
             self.containers.entry(id.clone()).or_insert_with(lost);
         }
         let started = container
@@ -243,31 +266,62 @@ impl Core {
             .and_then(|container| container.started);
         let running = record.phase() == task_record::Phase::Running;
         let killing = record.phase() == task_record::Phase::Killing;
+        let part = recovered_part(&record, killing);
+        let of_executor = part.is_some();
         let task = Task {
             info: Arc::new(info),
             raw: record.task_info.clone(),
             container: container.clone(),
             stage: match (ended, started) {
                 (true, _) => TaskStage::Ended,
+                (false, _) if of_executor => recovered_stage(&record),
                 (false, None) if !running => TaskStage::Launching,
                 (false, _) => TaskStage::Running,
             },
             pid: started.map(|(pid, _)| pid),
             latest: record.latest.clone().map(Box::new),
-            kill: killing.then(|| recovered_kill(now, &record, started.is_some())),
+            kill: killing.then(|| recovered_kill(now, &record, started.is_some() && !of_executor)),
             limitation: None,
             started_unix_ns: (record.started_unix_ns != 0).then_some(record.started_unix_ns),
             checks: None,
             health_failures: record.health_check_failures,
             completion_due_ns: None,
             forsaken: false,
+            part,
         };
         self.insert_task(key.clone(), task, Arc::new(owner));
         self.recover_updates(now, &key, record.updates);
         self.view_task(&key);
+        if of_executor {
+            return self.join_executor(now, &key);
+        }
         if let Some(container) = container.filter(|_| !ended) {
             let found = observed.get(&container).cloned();
             self.resume(now, &key, &container, found);
+        }
+    }
+
+    /// A task of an executor: what becomes of it is decided with the executor.
+    fn join_executor(&mut self, now: Now, key: &TaskKey) {
+        let Some(task) = self.tasks.get(key).filter(|task| !task.ended()) else { return };
+        let Some(of) = task.executor().map(|executor| (key.0.clone(), executor.clone())) else {
+            return;
+        };
+        match self.executors.get_mut(&of) {
+            Some(executor) => {
+                executor.tasks.insert(key.1.clone());
+                let container = executor.container.clone();
+                if let Some(task) = self.tasks.get_mut(key) {
+                    task.container = Some(container);
+                }
+            }
+            None => {
+                self.statistics.recovery_errors += 1;
+                let message = "The record of its executor is lost";
+                let (state, reason) = (TaskState::TaskFailed, Reason::ExecutorTerminated);
+                let status = self.agent_status(now, key, state, reason, message);
+                self.end(now, key, status);
+            }
         }
     }
 
@@ -388,11 +442,7 @@ impl Core {
             if is_on(Bug::AgentDestroysStrangers) {
                 return false;
             }
-            core.containers.get(id).is_some_and(|container| {
-                core.tasks
-                    .get(&container.task)
-                    .is_some_and(|task| task.container.as_ref() == Some(id) && !task.ended())
-            })
+            core.containers.get(id).is_some_and(|container| core.belongs(id, &container.owner))
         };
         let known: Vec<ContainerId> =
             self.containers.keys().filter(|id| !living(self, id)).cloned().collect();
@@ -404,6 +454,30 @@ impl Core {
             self.effects.push_back(Effect::Destroy { container: id.clone(), after });
             self.strangers.insert(id.clone());
         }
+    }
+}
+
+/// What the record says of the task's executor; `None` for a command task.
+fn recovered_part(record: &TaskRecord, killing: bool) -> Option<Part> {
+    if record.executor_id.is_empty() {
+        return None;
+    }
+    let grace = (killing && record.kill_grace_ns >= 0)
+        .then_some(v1::DurationInfo { nanoseconds: record.kill_grace_ns });
+    Some(Part {
+        executor: record.executor_id.as_str().into(),
+        position: record.position.unwrap_or_default(),
+        group: record.group,
+        delivered: record.delivered,
+        kill_policy: grace.map(|grace| v1::KillPolicy { grace_period: Some(grace) }),
+    })
+}
+
+/// A task of an executor runs when the executor said so.
+fn recovered_stage(record: &TaskRecord) -> TaskStage {
+    match record.latest.as_ref().map(v1::TaskStatus::state) {
+        Some(TaskState::TaskRunning | TaskState::TaskKilling) => TaskStage::Running,
+        _ => TaskStage::Launching,
     }
 }
 

@@ -18,6 +18,15 @@ pub struct Statistics {
     pub container_launch_errors: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    /// Executors that were started, and that ended: among the latter command tasks, which are their own.
+    pub executors_launched: u64,
+    pub executors_ended: u64,
+    /// Messages between frameworks and executors, either way: handed on, or dropped for want of a listener.
+    pub messages_valid: u64,
+    pub messages_invalid: u64,
+    /// Updates of executors that were taken, and those of unknown tasks.
+    pub updates_valid: u64,
+    pub updates_invalid: u64,
     /// Operations on resources that were ordered, by how they ended.
     pub operations_ended: BTreeMap<OperationState, u64>,
     /// Orders of operations that had been taken before.

@@ -29,13 +29,12 @@ impl Core {
             state: state as i32,
             source: Some(source as i32),
             agent_id: self.agent_id().cloned(),
-            // A command task is its own executor.
-            executor_id: Some(v1::ExecutorId { value: crate::record::text(&key.1) }),
+            executor_id: Some(self.executor_of(key)),
             timestamp: Some(now.unix_secs_f64()),
             container_status: container.map(|id| self.container_status(id, pid)),
-            // What an executor says of a task with a check always has it, be it that nothing is known.
+            // What is said of a command task with a check always has it, be it that nothing is known.
             check_status: task
-                .filter(|_| source == Source::Executor)
+                .filter(|task| source == Source::Executor && task.part.is_none())
                 .and_then(|task| task.info.check.as_ref())
                 .and_then(empty_status),
             ..v1::TaskStatus::default()
@@ -58,7 +57,19 @@ impl Core {
         }
     }
 
-    fn container_status(&self, id: &ContainerId, pid: Option<i32>) -> v1::ContainerStatus {
+    /// A command task is its own executor.
+    fn executor_of(&self, key: &TaskKey) -> v1::ExecutorId {
+        match self.tasks.get(key).and_then(|task| task.executor()) {
+            Some(executor) => executor.into(),
+            None => v1::ExecutorId { value: crate::record::text(&key.1) },
+        }
+    }
+
+    pub(crate) fn container_status(
+        &self,
+        id: &ContainerId,
+        pid: Option<i32>,
+    ) -> v1::ContainerStatus {
         let address =
             IpAddress { ip_address: Some(self.config.ip.clone()), ..IpAddress::default() };
         let network = v1::NetworkInfo { ip_addresses: vec![address], ..v1::NetworkInfo::default() };

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::v1;
-use mezzo_types::{ContainerId, FrameworkId, TaskId};
+use mezzo_types::{ContainerId, ExecutorId, FrameworkId, TaskId};
 
 use crate::checks::Checks;
 use crate::effect::TaskStage;
+use crate::executor::ExecutorKey;
 use crate::input::Limitation;
 
 pub(crate) type TaskKey = (FrameworkId, TaskId);
@@ -36,9 +38,48 @@ pub(crate) struct Task {
     pub(crate) completion_due_ns: Option<u64>,
     /// Nobody waits for its updates: its framework is gone.
     pub(crate) forsaken: bool,
+    /// None for a command task, which is its own executor.
+    pub(crate) part: Option<Part>,
+}
+
+/// What there is to say of a task that an executor runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) executor: ExecutorId,
+    /// Of the order that brought it.
+    pub(crate) position: LaunchPosition,
+    /// All tasks of that order are launched and killed as one.
+    pub(crate) group: bool,
+    /// Handed to the executor, which may not have got it.
+    pub(crate) delivered: bool,
+    /// How the kill under way is to be done, where somebody said so.
+    pub(crate) kill_policy: Option<v1::KillPolicy>,
 }
 
 impl Task {
+    pub(crate) fn new(info: v1::TaskInfo, raw: Bytes) -> Self {
+        Task {
+            info: Arc::new(info),
+            raw,
+            container: None,
+            stage: TaskStage::Launching,
+            pid: None,
+            latest: None,
+            kill: None,
+            limitation: None,
+            started_unix_ns: None,
+            checks: None,
+            health_failures: 0,
+            completion_due_ns: None,
+            forsaken: false,
+            part: None,
+        }
+    }
+
+    pub(crate) fn executor(&self) -> Option<&ExecutorId> {
+        self.part.as_ref().map(|part| &part.executor)
+    }
+
     pub(crate) fn ended(&self) -> bool {
         self.stage == TaskStage::Ended
     }
@@ -68,9 +109,18 @@ pub(crate) enum Cause {
     Draining,
 }
 
+/// Whom a container was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A command task.
+    Task(TaskKey),
+    /// An executor, and all its tasks.
+    Executor(ExecutorKey),
+}
+
 #[derive(Debug)]
 pub(crate) struct Container {
-    pub(crate) task: TaskKey,
+    pub(crate) owner: Owner,
     /// (pid, start time in ticks) of its first process.
     pub(crate) started: Option<(i32, u64)>,
     pub(crate) destroying: bool,
@@ -81,6 +131,8 @@ pub(crate) struct Framework {
     pub(crate) info: Arc<v1::FrameworkInfo>,
     /// How many tasks of it are known.
     pub(crate) tasks: usize,
+    /// And how many executors.
+    pub(crate) executors: usize,
 }
 
 impl Framework {

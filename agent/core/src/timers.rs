@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use mezzo_types::Now;
 
 use crate::checks::CheckKind;
+use crate::executor::ExecutorKey;
 use crate::input::LinkId;
 use crate::task::TaskKey;
 
@@ -18,6 +19,8 @@ pub(crate) enum Timer {
     Check(TaskKey, CheckKind),
     /// The master was silent for too long.
     Silence(LinkId),
+    /// An executor had time enough, to subscribe or to end.
+    Executor(ExecutorKey),
 }
 
 #[derive(Debug, Default)]

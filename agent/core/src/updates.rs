@@ -26,22 +26,37 @@ impl Core {
         &mut self,
         now: Now,
         key: &TaskKey,
+        status: v1::TaskStatus,
+        changes: Vec<Change>,
+    ) {
+        let uuid = self.ids.next_uuid();
+        self.report_as(now, key, uuid, status, changes);
+    }
+
+    /// The same for an update that somebody else made, who knows it by `uuid`.
+    pub(crate) fn report_as(
+        &mut self,
+        now: Now,
+        key: &TaskKey,
+        uuid: Uuid16,
         mut status: v1::TaskStatus,
         mut changes: Vec<Change>,
     ) {
-        let uuid = self.ids.next_uuid();
         status.uuid = Some(Bytes::copy_from_slice(uuid.as_bytes()));
         let terminal = is_terminal(status.state());
         let Some(mut task) = self.tasks.remove(key) else { return };
         task.latest = Some(Box::new(status.clone()));
         if terminal {
             *self.statistics.tasks_ended.entry(status.state()).or_default() += 1;
+            // A command task is its own executor.
+            self.statistics.executors_ended += u64::from(task.part.is_none());
             self.cancel_timers(key, &task);
             task.stage = TaskStage::Ended;
             task.kill = None;
             task.completion_due_ns = None;
             task.checks = None;
         }
+        let left = task.executor().filter(|_| terminal).cloned();
         self.tasks.insert(key.clone(), task);
         let after = self.position.next();
         let body = Outgoing { status: Box::new(status), after };
@@ -50,6 +65,7 @@ impl Core {
         changes.extend(self.task_record(key));
         self.persist(changes, false);
         self.view_task(key);
+        self.leave_executor(key, left.as_ref());
     }
 
     /// Reports the ending of a task, or just forgets the task if nobody waits for it.

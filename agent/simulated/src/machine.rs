@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use mezzo_agent_core::{
     CheckOutcome, Checkpoint, Config, Core, Effect, Ending, Input, Launch, LinkId, Probe,
-    RecoverError, ViewChange,
+    RecoverError, ViewChange, Workload,
 };
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_types::{ContainerId, Now};
@@ -122,6 +122,11 @@ impl Machine {
                     wants.push(Want::Registered(term.is_some()));
                 }
                 Effect::View(_) => {}
+                // No executor is ever started here.
+                Effect::Update { .. }
+                | Effect::ExecutorAnswer { .. }
+                | Effect::ExecutorEvent { .. }
+                | Effect::CloseExecutor { .. } => {}
                 Effect::Left { reason, .. } => wants.push(Want::Left(reason)),
             }
         }
@@ -129,7 +134,11 @@ impl Machine {
 
     fn launch(&mut self, now: Now, launch: &Launch, wants: &mut Vec<Want>) {
         let container = launch.container.clone();
-        let Some(command) = &launch.task.command else {
+        let command = match &launch.workload {
+            Workload::Task(task) => task.command.as_ref(),
+            Workload::Executor(_) => None,
+        };
+        let Some(command) = command else {
             let message = "a simulated agent runs tasks with a command only".to_owned();
             return self.core.handle(now, Input::LaunchFailed { container, message });
         };

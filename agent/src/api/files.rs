@@ -156,8 +156,8 @@ impl Files {
     fn sandbox(&self, located: &Located) -> Result<PathBuf, FileError> {
         let no_sandbox = || FileError::NoSandbox { task: located.task.clone() };
         let container = located.container.clone().ok_or_else(no_sandbox)?;
-        let executor = located.task.as_str().into();
-        self.find_run(&located.framework, &executor, Some(container)).ok_or_else(no_sandbox)
+        let executor = &located.executor;
+        self.find_run(&located.framework, executor, Some(container)).ok_or_else(no_sandbox)
     }
 
     /// The directory of a run, or of the newest: of the agent's present id if it has one, else of an earlier one.
@@ -301,6 +301,7 @@ mod tests {
             self.view.apply(ViewChange::Task(Box::new(TaskView {
                 framework_id: "f".into(),
                 task_id: "t".into(),
+                executor_id: None,
                 info: Arc::default(),
                 container: Some("c".into()),
                 pid: None,

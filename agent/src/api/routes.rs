@@ -7,8 +7,12 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use mezzo_proto::v1::agent::operator_server::OperatorServer;
 
+use super::executor_service::ExecutorService;
 use super::statistics::off_the_loop;
-use super::{Context, MAX_MESSAGE_BYTES, browse, operator, operator_grpc, statistics};
+use super::{
+    Context, MAX_MESSAGE_BYTES, browse, executor_grpc, executor_http, operator, operator_grpc,
+    statistics,
+};
 
 /// The descriptors for gRPC reflection are damaged: a fault of the build.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +29,12 @@ pub(crate) async fn router(context: Context) -> Result<axum::Router, RoutesError
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(usize::MAX);
     health.set_serving::<OperatorServer<operator_grpc::Api>>().await;
-    let routes =
-        tonic::service::Routes::new(operator).add_service(reflection).add_service(health_service);
+    let executor = ExecutorService::new(executor_grpc::Api::new(context.clone()));
+    health.set_serving::<ExecutorService>().await;
+    let routes = tonic::service::Routes::new(operator)
+        .add_service(executor)
+        .add_service(reflection)
+        .add_service(health_service);
     let routes = routes.prepare().into_axum_router().with_state(());
     Ok(routes.fallback_service(axum::routing::any(dispatch).with_state(context)))
 }
@@ -54,16 +62,17 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
             statistics::list(&context, false).await
         }
         "/metrics/snapshot" => json(context.metrics.render_snapshot()),
-        _ if under(path, "/api/v1/executor") || under(path, "/api/v1/resource_provider") => {
+        _ if under(path, "/api/v1/executor") => match request.method() {
+            &Method::POST => executor_http::handle(context, request).await,
+            other => not_allowed(other),
+        },
+        _ if under(path, "/api/v1/resource_provider") => {
             let message = format!("'{full}' is not served by this version of Mezzo\n");
             (StatusCode::NOT_IMPLEMENTED, message).into_response()
         }
         _ if under(path, "/api/v1") => match request.method() {
             &Method::POST => operator::handle(context, request).await,
-            other => {
-                let message = format!("Expecting one of {{ 'POST' }}, but received '{other}'");
-                (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], message).into_response()
-            }
+            other => not_allowed(other),
         },
         _ if under(path, "/files") => {
             let (method, query) = (request.method().clone(), request.uri().query());
@@ -90,6 +99,11 @@ fn json(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response()
 }
 
+fn not_allowed(method: &Method) -> Response {
+    let message = format!("Expecting one of {{ 'POST' }}, but received '{method}'");
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], message).into_response()
+}
+
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
@@ -97,6 +111,7 @@ mod tests {
 
     use super::*;
     use crate::api::Files;
+    use crate::executors::ExecutorHandle;
     use crate::meter::Meter;
     use crate::view::View;
 
@@ -113,7 +128,9 @@ mod tests {
         let budget = mezzo_http_server::Budget::new(1 << 20);
         let flags = Vec::new();
         let meter = Meter::idle();
-        let context = Context { view, meter, metrics, files, store, flags, limits, budget };
+        let (executors, _) = ExecutorHandle::new();
+        let context =
+            Context { view, meter, metrics, files, executors, store, flags, limits, budget };
         super::router(context).await.unwrap()
     }
 
@@ -144,6 +161,25 @@ mod tests {
             assert_eq!(get("/nowhere").await.0, 404);
             assert_eq!(get("/api/v1").await.0, 405);
         }
+    }
+
+    #[tokio::test]
+    async fn executor_calls_are_checked_in_mesos_order() {
+        let call = async |headers: &[(&str, &str)], body: &str| {
+            ask("POST", "/slave(1)/api/v1/executor", headers, body).await
+        };
+        assert_eq!(ask("GET", "/api/v1/executor", &[], "").await.0, 405);
+        assert_eq!(call(&[], "{}").await.0, 400);
+        assert_eq!(call(&[("Content-Type", "text/plain")], "{}").await.0, 415);
+        assert_eq!(call(&[JSON], "{").await.0, 400);
+        let ids = r#""framework_id":{"value":"f"},"executor_id":{"value":"e"}"#;
+        let lacking = call(&[JSON], &format!("{{{ids}}}")).await;
+        let sentence = "Failed to validate Executor::Call: Expecting 'type' to be present";
+        assert_eq!(lacking, (400, sentence.into()));
+        let subscribe = format!(r#"{{{ids},"type":"SUBSCRIBE","subscribe":{{}}}}"#);
+        assert_eq!(call(&[JSON, ("Accept", "text/html")], &subscribe).await.0, 406);
+        // Nobody is there to take it.
+        assert_eq!(call(&[JSON], &subscribe).await, (503, "the agent is shutting down".into()));
     }
 
     #[tokio::test]

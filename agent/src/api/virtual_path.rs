@@ -16,11 +16,11 @@ pub(super) struct Place {
 }
 
 impl Files {
-    /// Of all tasks that the agent knows, with and without the id of the run.
+    /// Of all containers that the agent knows, with and without the id of the run.
     pub(super) fn virtual_paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        for (framework, task, container) in self.view.with_containers() {
-            let runs = format!("/frameworks/{framework}/executors/{task}/runs");
+        for (framework, executor, container) in self.view.with_containers() {
+            let runs = format!("/frameworks/{framework}/executors/{executor}/runs");
             paths.push(format!("{runs}/latest"));
             paths.push(format!("{runs}/{container}"));
         }

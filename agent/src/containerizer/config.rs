@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mezzo_agent_launcher::SpawnError;
 
+use super::ExecutorSettings;
 use crate::accounts::AccountsOptions;
 use crate::cgroups::{CgroupError, FactsError};
 use crate::isolators::{DEFAULT_ISOLATION, IsolationError, IsolationOptions};
@@ -32,6 +33,7 @@ pub struct ContainerizerConfig {
     pub agent_endpoint: String,
     /// Variables that every task gets unless it sets them itself.
     pub task_environment: Vec<(String, String)>,
+    pub executors: ExecutorSettings,
 }
 
 impl ContainerizerConfig {
@@ -52,6 +54,7 @@ impl ContainerizerConfig {
             sandboxes: SandboxOptions::default(),
             agent_endpoint: String::new(),
             task_environment: Vec::new(),
+            executors: ExecutorSettings::default(),
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use mezzo_proto::v1;
 
-use super::LaunchSpec;
 use super::user::User;
+use super::{ContainerizerConfig, LaunchSpec};
 
 /// Where programs are looked up unless the task says otherwise.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -37,8 +37,7 @@ pub(super) fn environment(
     spec: &LaunchSpec,
     user: &User,
     sandbox: &Path,
-    agent_endpoint: &str,
-    operator: &[(String, String)],
+    config: &ContainerizerConfig,
     isolators: &[(String, String)],
 ) -> Result<Vec<(OsString, OsString)>, EnvironmentError> {
     let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
@@ -47,22 +46,33 @@ pub(super) fn environment(
     set("HOME", user.home.clone().into());
     set("USER", user.name.clone().into());
     set("LOGNAME", user.name.clone().into());
+    let operator = match spec.executor() {
+        None => &config.task_environment,
+        Some(_) => &config.executors.variables,
+    };
     for (name, value) in operator {
         set(name, value.into());
     }
     set("MESOS_FRAMEWORK_ID", spec.framework_id.as_str().into());
     set("MESOS_EXECUTOR_ID", spec.executor_id.as_str().into());
-    set("MESOS_TASK_ID", spec.task.task_id.value.clone().into());
+    if let Some(task) = spec.task() {
+        set("MESOS_TASK_ID", task.task_id.value.clone().into());
+    }
     set("MESOS_SLAVE_ID", spec.agent_id.as_str().into());
     set("MESOS_CONTAINER_ID", spec.container_id.as_str().into());
     set("MESOS_DIRECTORY", sandbox.into());
     set("MESOS_SANDBOX", sandbox.into());
     set("MESOS_CHECKPOINT", "1".into());
-    if !agent_endpoint.is_empty() {
-        set("MESOS_AGENT_ENDPOINT", agent_endpoint.into());
+    if !config.agent_endpoint.is_empty() {
+        set("MESOS_AGENT_ENDPOINT", config.agent_endpoint.clone().into());
     }
     if let Some(role) = spec.resources.allocation_roles().first() {
         set("MESOS_ALLOCATION_ROLE", (&**role).into());
+    }
+    if let Some(executor) = spec.executor() {
+        for (name, value) in config.executors.of(executor, spec, &config.agent_endpoint) {
+            set(name, value.into());
+        }
     }
     let ports: Vec<String> = spec
         .resources
@@ -81,7 +91,7 @@ pub(super) fn environment(
     for (name, value) in isolators {
         set(name, value.into());
     }
-    let own = spec.task.command.as_ref().and_then(|command| command.environment.as_ref());
+    let own = spec.command().and_then(|command| command.environment.as_ref());
     for variable in own.map(|own| own.variables.as_slice()).unwrap_or_default() {
         let value = value_of(variable)?;
         set(&variable.name, value.into());
@@ -112,6 +122,7 @@ pub(crate) fn value_of(variable: &v1::environment::Variable) -> Result<&str, Env
 mod tests {
     use std::sync::Arc;
 
+    use mezzo_agent_core::Workload;
     use mezzo_types::Resources;
     use v1::environment::variable::Type;
 
@@ -142,14 +153,15 @@ mod tests {
             agent_id: "a".into(),
             framework_id: "f".into(),
             executor_id: "t".into(),
-            task: Arc::new(v1::TaskInfo {
+            framework: Arc::default(),
+            workload: Workload::Task(Arc::new(v1::TaskInfo {
                 task_id: v1::TaskId { value: "t".to_owned() },
                 command: Some(v1::CommandInfo {
                     environment: Some(v1::Environment { variables: own }),
                     ..Default::default()
                 }),
                 ..Default::default()
-            }),
+            })),
             user: "root".to_owned(),
             resources: Resources::from_proto(&[ports]).expect("ports").allocate("web"),
         };
@@ -164,7 +176,12 @@ mod tests {
         let text = |text: OsString| text.into_string().expect("utf-8");
         let gpus = [("GPU".to_owned(), "g".to_owned()), ("A".to_owned(), "weaker".to_owned())];
         let sandbox = Path::new("/sandbox");
-        let variables = environment(&spec, &user, sandbox, "h:5051", &operator, &gpus)?;
+        let config = ContainerizerConfig {
+            agent_endpoint: "h:5051".to_owned(),
+            task_environment: operator.to_vec(),
+            ..ContainerizerConfig::new("/work", "/run", "/launcher")
+        };
+        let variables = environment(&spec, &user, sandbox, &config, &gpus)?;
         Ok(variables.into_iter().map(|(name, value)| (text(name), text(value))).collect())
     }
 

@@ -19,6 +19,7 @@ use super::process::ExitWatch;
 use super::recover::{self, Found};
 use super::report::chain;
 use super::run::{Command, Order, Run};
+use super::update::Change;
 use super::{
     Check, ContainerEvent, ContainerizerConfig, DeviceGuard, LaunchSpec, LaunchStage, Observed,
     Places, StartError,
@@ -199,6 +200,16 @@ impl Containerizer {
         self.shared.gpus().assign(container, wanted)
     }
 
+    /// As [`assign_gpus`](Self::assign_gpus), for a container whose resources change while it runs. One that cannot have
+    /// what it asks for keeps what it has, and its change fails.
+    pub fn reassign_gpus(&self, container: &ContainerId, resources: &Resources) -> Vec<String> {
+        let wanted = usize::try_from(resources.gpus().thousandths() / 1000).unwrap_or(0);
+        self.shared.gpus().resize(container, wanted).unwrap_or_else(|error| {
+            tracing::warn!(%container, %error, "no further GPUs for a container");
+            self.shared.gpus().of(container)
+        })
+    }
+
     /// Takes up what an earlier run of the agent left: every container that is written down in this boot, known to the launcher or has a
     /// control group. Those that are not in `records` are nobody's and should be destroyed. From here on events tell what becomes
     /// of all of them; an ending that is returned here is not told again.
@@ -250,6 +261,7 @@ impl Containerizer {
             limited,
             looks: JoinSet::new(),
             early_signals: Vec::new(),
+            early_changes: Vec::new(),
         };
         if self.shared.routes.add(id.clone(), orders.clone()) {
             if !told && matches!(command, Command::Running(_)) {
@@ -292,8 +304,25 @@ impl Containerizer {
             limited: false,
             looks: JoinSet::new(),
             early_signals: Vec::new(),
+            early_changes: Vec::new(),
         };
         self.spawn(run.launch(spec));
+    }
+
+    /// Changes what the container of an executor may use. Answered by [`ContainerEvent::Updated`] unless the container ends.
+    pub fn update(
+        &self,
+        container: &ContainerId,
+        framework: &FrameworkId,
+        executor: &ExecutorId,
+        resources: Resources,
+        grant: u64,
+    ) {
+        let change =
+            Change { framework: framework.clone(), executor: executor.clone(), resources, grant };
+        if !self.shared.routes.send(container.as_str(), Order::Update(Box::new(change))) {
+            tracing::debug!(%container, grant, "no such container to change");
+        }
     }
 
     /// Sends a signal to the container's command, at once or as soon as it runs. For SIGKILL use [`destroy`](Self::destroy): it cannot be

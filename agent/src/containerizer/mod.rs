@@ -25,6 +25,7 @@ mod command;
 mod config;
 mod destroy;
 mod environment;
+mod executor;
 mod guard;
 mod handle;
 mod link;
@@ -35,6 +36,7 @@ mod run;
 mod spec;
 mod stage;
 mod support;
+mod update;
 mod user;
 
 #[cfg(test)]
@@ -43,6 +45,7 @@ mod tests;
 pub(crate) use command::CommandLine;
 pub use config::{ContainerizerConfig, StartError};
 pub(crate) use environment::value_of;
+pub use executor::ExecutorSettings;
 pub use guard::DeviceGuard;
 pub use handle::Containerizer;
 pub use report::chain;

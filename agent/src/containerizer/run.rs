@@ -15,6 +15,7 @@ use super::handle::Shared;
 use super::process::{ExitWatch, Process, recorded_ending, told_ending};
 use super::report::chain;
 use super::stage::{self, Failed, Staged};
+use super::update::{Change, update};
 use super::{Check, ContainerEvent, Ending, LaunchSpec, LaunchStage, Places};
 use crate::cgroups::ContainerCgroup;
 use crate::checks::Target;
@@ -25,6 +26,8 @@ use crate::isolators::{Breach, Limitation};
 pub(super) enum Order {
     Signal(i32),
     Check(Box<Check>),
+    /// What the container may use changed.
+    Update(Box<Change>),
     Destroy,
     /// The launcher's answer to the launch.
     Answered(Result<i32, ClientError>),
@@ -66,6 +69,8 @@ pub(super) struct Run {
     pub(super) looks: JoinSet<()>,
     /// Signals that came before the command was there to get them.
     pub(super) early_signals: Vec<i32>,
+    /// Changes of what the container may use that came before it had a control group.
+    pub(super) early_changes: Vec<Change>,
 }
 
 impl Run {
@@ -96,6 +101,7 @@ impl Run {
                 // Cancel-safe: a message is taken or stays. Ends only with the containerizer.
                 Some(order) = self.orders.recv() => match order {
                     Order::Signal(signal) => self.keep_signal(signal),
+                    Order::Update(change) => self.keep_change(*change),
                     Order::Destroy => {
                         self.return_destroy();
                         return false;
@@ -146,6 +152,7 @@ impl Run {
                 // Cancel-safe: a message is taken or stays. Ends only with the containerizer.
                 Some(order) = self.orders.recv() => match order {
                     Order::Signal(signal) => self.keep_signal(signal),
+                    Order::Update(change) => self.keep_change(*change),
                     Order::Destroy => {
                         cancelled = true;
                         cancel.store(true, Ordering::Relaxed);
@@ -184,6 +191,11 @@ impl Run {
         }
         for order in early {
             if !self.follow(order).await {
+                return false;
+            }
+        }
+        for change in std::mem::take(&mut self.early_changes) {
+            if !self.change(change).await {
                 return false;
             }
         }
@@ -267,6 +279,9 @@ impl Run {
             (Order::Check(check), Command::Running(process)) => {
                 self.look(process, *check);
                 true
+            }
+            (Order::Update(change), Command::Asked | Command::Running(_)) => {
+                self.change(*change).await
             }
             (Order::Started { pid, start_time_ticks }, Command::Asked) => {
                 self.started(Process { pid, start_time_ticks }).await
@@ -372,6 +387,32 @@ impl Run {
         }
     }
 
+    /// The newest one counts, but each is answered.
+    fn keep_change(&mut self, change: Change) {
+        self.early_changes.retain(|earlier| earlier.grant != change.grant);
+        self.early_changes.push(change);
+    }
+
+    /// Has the container use what it was given. Whether anybody still listens.
+    async fn change(&mut self, change: Change) -> bool {
+        let grant = change.grant;
+        let result = match self.cgroup.clone() {
+            None => Err("it has no control group".to_owned()),
+            Some(cgroup) => {
+                let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
+                let sandbox = self.places.sandbox.clone();
+                let changed =
+                    task::spawn_blocking(move || update(&shared, &id, &cgroup, &sandbox, &change));
+                let changed = changed.await;
+                changed.unwrap_or_else(|e| Err(format!("the agent failed: {e}")))
+            }
+        };
+        if let Err(error) = &result {
+            tracing::warn!(container = %self.id, error, "a container could not be changed");
+        }
+        self.emit(ContainerEvent::Updated { container: self.id.clone(), grant, result }).await
+    }
+
     async fn limit(&mut self, limitation: Limitation) -> bool {
         if std::mem::replace(&mut self.limited, true) {
             return true;
@@ -451,7 +492,7 @@ impl Run {
                 // Cancel-safe: a message is taken or stays.
                 order = self.orders.recv() => match order {
                     None => return,
-                    Some(Order::Signal(_) | Order::Destroy) => {}
+                    Some(Order::Signal(_) | Order::Update(_) | Order::Destroy) => {}
                     Some(order) => {
                         if !self.follow(order).await {
                             return;
@@ -497,7 +538,7 @@ async fn stage_all(
     spec: LaunchSpec,
     cancel: Arc<AtomicBool>,
 ) -> Result<ContainerCgroup, Failed> {
-    let fetches = spec.task.command.as_ref().is_some_and(|command| !command.uris.is_empty());
+    let fetches = !spec.uris().is_empty();
     if !fetches {
         let _turn = shared.launches.acquire().await;
         let shared = Arc::clone(&shared);

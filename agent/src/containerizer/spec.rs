@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mezzo_agent_core::{CheckKind, CheckOutcome, Probe};
+use mezzo_agent_core::{CheckKind, CheckOutcome, Probe, Workload};
 use mezzo_proto::v1;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources};
 
 use crate::isolators::Limitation;
 
-/// A command task to run in a container of its own.
+/// A command task, or an executor, to run in a container of its own.
 #[derive(Clone, Debug)]
 pub struct LaunchSpec {
     /// New, never used before.
@@ -19,7 +19,8 @@ pub struct LaunchSpec {
     pub agent_id: AgentId,
     pub framework_id: FrameworkId,
     pub executor_id: ExecutorId,
-    pub task: Arc<v1::TaskInfo>,
+    pub framework: Arc<v1::FrameworkInfo>,
+    pub workload: Workload,
     /// Name of the user to run as.
     pub user: String,
     pub resources: Resources,
@@ -31,6 +32,40 @@ pub struct Check {
     pub kind: CheckKind,
     pub probe: Probe,
     pub timeout: Option<Duration>,
+}
+
+impl LaunchSpec {
+    pub(super) fn task(&self) -> Option<&v1::TaskInfo> {
+        match &self.workload {
+            Workload::Task(task) => Some(task),
+            Workload::Executor(_) => None,
+        }
+    }
+
+    pub(super) fn executor(&self) -> Option<&v1::ExecutorInfo> {
+        match &self.workload {
+            Workload::Task(_) => None,
+            Workload::Executor(executor) => Some(executor),
+        }
+    }
+
+    pub(super) fn command(&self) -> Option<&v1::CommandInfo> {
+        match &self.workload {
+            Workload::Task(task) => task.command.as_ref(),
+            Workload::Executor(executor) => executor.command.as_ref(),
+        }
+    }
+
+    pub(super) fn container(&self) -> Option<&v1::ContainerInfo> {
+        match &self.workload {
+            Workload::Task(task) => task.container.as_ref(),
+            Workload::Executor(executor) => executor.container.as_ref(),
+        }
+    }
+
+    pub(super) fn uris(&self) -> &[v1::command_info::Uri] {
+        self.command().map(|command| command.uris.as_slice()).unwrap_or_default()
+    }
 }
 
 /// Where the parts of a container are: what its record keeps. They follow from its ids alone.
@@ -80,7 +115,7 @@ pub enum Ending {
 }
 
 /// What happens to containers. For each one that is launched, in this order: `Prepared`?, then `Started` or `LaunchFailed`, then
-/// `Limited`?, then `Exited` if it started. `Destroyed` answers each `destroy` and is the last one; nothing is destroyed without that order.
+/// `Limited`?, then `Exited` if it started. `Updated` answers each `update` while the container lives. `Destroyed` answers each `destroy` and is the last one; nothing is destroyed without that order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ContainerEvent {
     /// Everything is in place, no process yet. The places are those that [`Containerizer::places`](super::Containerizer::places)
@@ -88,6 +123,8 @@ pub enum ContainerEvent {
     Prepared { container: ContainerId, places: Places },
     /// The command was executed. `pid` is the container's first process, its init.
     Started { container: ContainerId, pid: i32, start_time_ticks: u64 },
+    /// The container may use what it was given with this number; or why not.
+    Updated { container: ContainerId, grant: u64, result: Result<(), String> },
     /// The command was never executed. `message` is a sentence for the framework.
     LaunchFailed { container: ContainerId, stage: LaunchStage, message: String },
     /// The container breached a limit: destroy it.

@@ -69,13 +69,15 @@ pub(super) fn house(
     cancel: &Arc<AtomicBool>,
 ) -> Result<Housed, Failed> {
     let task = Failed::at(LaunchStage::Task);
-    let command = CommandLine::of(spec.task.command.as_ref()).map_err(|e| task(&e))?;
-    let demand = Demand::new(spec.resources.clone(), &spec.task.limits)
+    let command = CommandLine::of(spec.command()).map_err(|e| task(&e))?;
+    // An executor and its tasks have no limits beyond what they ask for.
+    let limits = spec.task().map(|task| task.limits.clone()).unwrap_or_default();
+    let demand = Demand::new(spec.resources.clone(), &limits)
         .and_then(|demand| demand.with_gpus(shared.gpus().of(&spec.container_id)))
         .map_err(|e| task(&e))?;
     let plan = shared.isolators.prepare(&demand).map_err(|e| task(&e))?;
     let (namespaces, hostname) =
-        support::container(spec.task.container.as_ref(), plan.namespaces).map_err(|e| task(&e))?;
+        support::container(spec.container(), plan.namespaces).map_err(|e| task(&e))?;
     let user = User::find(&spec.user).map_err(|e| task(&e))?;
 
     let owner = Owner { uid: user.uid, gid: user.gid };
@@ -93,17 +95,10 @@ pub(super) fn house(
     // Before anything of the task's is there that could lead elsewhere.
     volumes::link(&shared.config.work_dir, &sandbox.directory, &spec.resources, owner)
         .map_err(|e| Failed::at(LaunchStage::Sandbox)(&e))?;
-    let environment = environment(
-        spec,
-        &user,
-        &sandbox.path,
-        &shared.config.agent_endpoint,
-        &shared.config.task_environment,
-        &plan.environment,
-    )
-    .map_err(|e| task(&e))?;
+    let environment = environment(spec, &user, &sandbox.path, &shared.config, &plan.environment)
+        .map_err(|e| task(&e))?;
 
-    let uris = spec.task.command.as_ref().map(|c| c.uris.as_slice()).unwrap_or_default();
+    let uris = spec.uris();
     if !uris.is_empty() {
         shared
             .fetcher

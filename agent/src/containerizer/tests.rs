@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mezzo_agent_core::{CheckKind, CheckOutcome, Probe};
+use mezzo_agent_core::{CheckKind, CheckOutcome, Probe, Workload};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_proto::v1;
 use mezzo_types::{ContainerId, Resources};
@@ -254,12 +254,13 @@ fn spec(id: &str, line: &str) -> LaunchSpec {
         agent_id: "a".into(),
         framework_id: "f".into(),
         executor_id: id.into(),
-        task: Arc::new(v1::TaskInfo {
+        framework: Arc::default(),
+        workload: Workload::Task(Arc::new(v1::TaskInfo {
             name: id.to_owned(),
             task_id: v1::TaskId { value: id.to_owned() },
             command: Some(v1::CommandInfo { value: Some(line.to_owned()), ..Default::default() }),
             ..Default::default()
-        }),
+        })),
         user: "root".to_owned(),
         resources: Resources::from_proto(&[scalar("cpus", 1.0), scalar("mem", 32.0)])
             .expect("resources"),
@@ -267,7 +268,9 @@ fn spec(id: &str, line: &str) -> LaunchSpec {
 }
 
 fn with_task(mut spec: LaunchSpec, change: impl FnOnce(&mut v1::TaskInfo)) -> LaunchSpec {
-    change(Arc::make_mut(&mut spec.task));
+    if let Workload::Task(task) = &mut spec.workload {
+        change(Arc::make_mut(task));
+    }
     spec
 }
 
@@ -695,6 +698,94 @@ fn a_pid_of_another_process_is_not_mistaken() {
     assert!(
         super::process::Process { pid, start_time_ticks: ticks }.open().expect("open").is_some()
     );
+}
+
+fn executor(id: &str, line: &str) -> LaunchSpec {
+    let mut of = v1::ExecutorInfo {
+        executor_id: v1::ExecutorId { value: id.to_owned() },
+        command: Some(v1::CommandInfo { value: Some(line.to_owned()), ..Default::default() }),
+        ..Default::default()
+    };
+    of.resources = vec![scalar("cpus", 0.5), scalar("mem", 32.0)];
+    let resources = Resources::from_proto(&of.resources).expect("resources");
+    LaunchSpec { workload: Workload::Executor(Arc::new(of)), resources, ..spec(id, "") }
+}
+
+fn resources(cpus: f64, mem: f64) -> Resources {
+    Resources::from_proto(&[scalar("cpus", cpus), scalar("mem", mem)]).expect("resources")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executors_container_grows_and_shrinks_while_it_runs() {
+    let mut f = Fixture::new().await;
+    let line = "env; trap 'exit 3' TERM; while :; do sleep 0.05; done";
+    f.containers.launch(executor("e1", line));
+    // While it is being made: it is answered after the start was asked for.
+    f.containers.update(&"e1".into(), &"f".into(), &"e1".into(), resources(1.0, 64.0), 1);
+    let (mut started, mut updated) = (false, false);
+    while !(started && updated) {
+        match f.next().await {
+            ContainerEvent::Started { .. } => started = true,
+            ContainerEvent::Updated { grant: 1, result: Ok(()), .. } => updated = true,
+            other => panic!("expected a start and a change: {other:?}"),
+        }
+    }
+    let limits = |f: &Fixture| {
+        let usage = f.containers.usage(&"e1".into()).and_then(|usage| usage.memory);
+        let memory = usage.expect("memory is counted");
+        (memory.soft_limit_bytes >> 20, memory.limit_bytes >> 20)
+    };
+    assert_eq!(limits(&f), (64, 64));
+    f.containers.update(&"e1".into(), &"f".into(), &"e1".into(), resources(2.0, 128.0), 2);
+    assert!(matches!(f.next().await, ContainerEvent::Updated { grant: 2, result: Ok(()), .. }));
+    assert_eq!(limits(&f), (128, 128));
+    f.containers.update(&"e1".into(), &"f".into(), &"e1".into(), resources(0.5, 32.0), 3);
+    assert!(matches!(f.next().await, ContainerEvent::Updated { grant: 3, result: Ok(()), .. }));
+    // What is in use cannot be taken back; what is not used is not given to others by a limit.
+    assert_eq!(limits(&f), (32, 128));
+    f.until("the environment", |f| f.output("e1", "stdout").contains("LIBPROCESS_PORT")).await;
+    let environment = f.output("e1", "stdout");
+    for line in [
+        "MESOS_FRAMEWORK_ID=f",
+        "MESOS_EXECUTOR_ID=e1",
+        "MESOS_SLAVE_ID=a",
+        "MESOS_SLAVE_PID=slave(1)@127.0.0.1:5051",
+        "MESOS_AGENT_ENDPOINT=127.0.0.1:5051",
+        "MESOS_CHECKPOINT=1",
+        "MESOS_HTTP_COMMAND_EXECUTOR=0",
+        "MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD=5secs",
+        "MESOS_RECOVERY_TIMEOUT=15mins",
+        "MESOS_SUBSCRIPTION_BACKOFF_MAX=2secs",
+        &format!("MESOS_DIRECTORY={}", f.sandbox("e1").display()),
+        &format!("MESOS_SANDBOX={}", f.sandbox("e1").display()),
+    ] {
+        assert!(environment.lines().any(|has| has == line), "{line} in {environment}");
+    }
+    assert!(!environment.contains("MESOS_TASK_ID"), "it is no task");
+    f.containers.signal(&"e1".into(), nix::libc::SIGTERM);
+    assert_eq!(f.exited().await, Ending::Status(3 << 8));
+    f.containers.destroy(&"e1".into());
+    f.destroyed("e1").await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_cannot_be_made_is_told() {
+    let mut f = Fixture::new().await;
+    f.containers.launch(executor("e1", "sleep 1000"));
+    f.started().await;
+    let gpus =
+        Resources::from_proto(&[scalar("cpus", 1.0), scalar("mem", 32.0), scalar("gpus", 1.0)]);
+    let gpus = gpus.expect("resources");
+    f.containers.update(&"e1".into(), &"f".into(), &"e1".into(), gpus, 7);
+    let ContainerEvent::Updated { grant: 7, result: Err(message), .. } = f.next().await else {
+        panic!("there is no GPU")
+    };
+    assert!(message.contains("asks for 1 GPUs but has 0"), "{message}");
+    f.containers.destroy(&"e1".into());
+    assert_eq!(f.exited().await, Ending::Status(9));
+    f.destroyed("e1").await;
+    f.finish().await;
 }
 
 fn check(line: &str, timeout: Option<Duration>) -> Check {

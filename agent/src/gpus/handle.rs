@@ -46,6 +46,17 @@ impl Gpus {
         Ok(gpus)
     }
 
+    /// Gives a container that runs more GPUs, or takes some from it: it has `wanted` then. One that cannot have them keeps
+    /// what it has.
+    pub fn resize(&self, container: &ContainerId, wanted: usize) -> Result<Vec<String>, TooFew> {
+        let before = self.of(container).len();
+        let gpus = self.holdings().resize(container, wanted)?;
+        if gpus.len() < before {
+            self.inner.changed.notify_waiters();
+        }
+        Ok(gpus)
+    }
+
     /// Takes up what the record of a container says. `started`: processes of it may be there.
     pub(crate) fn recover(&self, container: &ContainerId, ids: &[String], started: bool) {
         let mut gpus = Vec::new();

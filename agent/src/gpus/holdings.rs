@@ -70,6 +70,35 @@ impl Holdings {
         Ok(self.of(container))
     }
 
+    /// Gives a container that runs GPUs beside those that it has, up to `wanted`; or takes those from it that it was
+    /// given last.
+    pub(super) fn resize(
+        &mut self,
+        container: &ContainerId,
+        wanted: usize,
+    ) -> Result<Vec<String>, TooFew> {
+        let held = self.of(container);
+        if wanted < held.len() {
+            let last: Vec<String> = held.iter().skip(wanted).cloned().collect();
+            for slot in self.slots.iter_mut().filter(|slot| last.contains(&slot.id)) {
+                slot.containers.retain(|other| other != container);
+            }
+            return Ok(self.of(container));
+        }
+        // Only what nobody has at all: a container that runs cannot wait for another's end.
+        let missing = wanted - held.len();
+        let all = self.slots.iter().filter(|slot| slot.given_out).count();
+        let empty = |slot: &&mut Slot| slot.given_out && slot.containers.is_empty();
+        let mut free: Vec<&mut Slot> = self.slots.iter_mut().filter(empty).collect();
+        if free.len() < missing {
+            return Err(TooFew { wanted: missing, free: free.len(), all });
+        }
+        for slot in free.iter_mut().take(missing) {
+            slot.containers.push_back(container.clone());
+        }
+        Ok(self.of(container))
+    }
+
     /// Takes up what a record says. `started`: a process of the container may be there, so it comes before those that wait.
     pub(super) fn recover(&mut self, container: &ContainerId, ids: &[String], started: bool) {
         for id in ids {

@@ -129,6 +129,12 @@ fn holdings(ids: &[&str]) -> Holdings {
 fn a_gpu_is_one_containers_until_that_is_gone() {
     let [one, two, three, four] = ["one", "two", "three", "four"].map(ContainerId::from);
     let mut gpus = holdings(&["a", "b", "c"]);
+    assert_eq!(gpus.resize(&one, 0), Ok(vec![]));
+    assert_eq!(gpus.resize(&one, 1), Ok(vec!["a".to_owned()]));
+    assert_eq!(gpus.resize(&one, 3), Ok(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]));
+    assert_eq!(gpus.resize(&one, 4).expect_err("there are three").free, 0);
+    assert_eq!(gpus.resize(&one, 1), Ok(vec!["a".to_owned()]), "the last ones go first");
+    assert_eq!(gpus.resize(&one, 0), Ok(vec![]));
     assert_eq!(gpus.assign(&one, 0), Ok(vec![]));
     assert_eq!(gpus.assign(&one, 2), Ok(vec!["a".to_owned(), "b".to_owned()]));
     assert_eq!(gpus.assign(&one, 2), Ok(vec!["a".to_owned(), "b".to_owned()]), "it keeps them");

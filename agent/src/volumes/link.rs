@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use mezzo_types::{Resources, validate_container_path};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::symlinkat;
 
@@ -83,11 +83,12 @@ fn link_one(sandbox: impl AsFd, path: &str, target: &Path, owner: Owner) -> io::
         };
         directory = Some(inner);
     }
-    match &directory {
-        Some(directory) => symlinkat(target, directory, name)?,
-        None => symlinkat(target, sandbox, name)?,
+    let directory = directory.as_ref().map_or(sandbox.as_fd(), AsFd::as_fd);
+    match symlinkat(target, directory, name) {
+        // Of an executor's container, which is given more while it runs.
+        Err(Errno::EEXIST) if readlinkat(directory, name).is_ok_and(|old| old == *target) => Ok(()),
+        made => Ok(made?),
     }
-    Ok(())
 }
 
 /// A directory in a directory, made if need be, never through a link.

@@ -193,6 +193,11 @@ impl<K: Ord + Clone + Debug, B: Clone> UpdateStreams<K, B> {
         self.streams.get(key).into_iter().flat_map(|stream| &stream.queue)
     }
 
+    /// Whether a stream has, or lately had, the update with this uuid.
+    pub fn knows(&self, key: &K, uuid: Uuid16) -> bool {
+        self.streams.get(key).is_some_and(|stream| stream.knows(uuid))
+    }
+
     pub fn contains(&self, key: &K) -> bool {
         self.streams.contains_key(key)
     }

@@ -5,9 +5,11 @@
 //! | here | one ACCEPT from its offers to its remainder |
 //! | `offers` | whether the offers are good; what is told when they are not |
 //! | `walk` | the operations one after the other; what came of them is committed and sent |
-//! | `launch` | LAUNCH and LAUNCH_GROUP |
+//! | `launch` | LAUNCH |
+//! | `executor` | LAUNCH of tasks for an executor, and LAUNCH_GROUP |
 //! | `operation` | RESERVE, CREATE and the other operations on resources |
 
+mod executor;
 mod launch;
 mod offers;
 mod operation;

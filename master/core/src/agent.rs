@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mezzo_proto::v1;
 use mezzo_types::{AgentId, FrameworkId, OfferId, Position, Resources, TaskId, Uuid16};
 
+use crate::executor::{Executor, ExecutorKey};
 use crate::input::LinkId;
 use crate::links::Ticket;
 use crate::task::Launch;
@@ -44,6 +45,8 @@ pub(crate) struct Agent {
     /// Since when it is unreachable; `None` if it is not.
     pub(crate) unreachable_since_unix_ns: Option<i64>,
     pub(crate) tasks: BTreeSet<(FrameworkId, TaskId)>,
+    /// Those that have not ended. They hold resources beside those of their tasks.
+    pub(crate) executors: BTreeMap<ExecutorKey, Executor>,
     pub(crate) offers: BTreeSet<OfferId>,
 }
 

@@ -119,6 +119,10 @@ impl Master {
                 let position = self.update_framework(now, id, update)?;
                 return Ok((Answer::Done, position));
             }
+            Some(Type::Message) => self.message_to_executor(id, call.message.unwrap_or_default()),
+            Some(Type::Shutdown) => {
+                self.shut_executor_down(id, &call.shutdown.unwrap_or_default());
+            }
             // Taken and without effect, as with Mesos' allocator.
             Some(Type::Request) => {}
             Some(Type::Subscribe) => {
@@ -126,12 +130,7 @@ impl Master {
                     "SUBSCRIBE opens a stream: it cannot be a call on one".to_owned(),
                 ));
             }
-            Some(
-                kind @ (Type::Shutdown
-                | Type::Message
-                | Type::AcceptInverseOffers
-                | Type::DeclineInverseOffers),
-            ) => {
+            Some(kind @ (Type::AcceptInverseOffers | Type::DeclineInverseOffers)) => {
                 return Err(Refusal::NotImplemented(format!(
                     "call {} is not answered by this version of Mezzo",
                     kind.as_str_name()

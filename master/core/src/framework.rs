@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability::Type as Capability;
-use mezzo_types::{FrameworkId, OfferId, Position, TaskId, Uuid16};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, OfferId, Position, TaskId, Uuid16};
 
 use crate::input::StreamId;
 use crate::task::Task;
@@ -24,6 +24,7 @@ pub(crate) struct Framework {
     /// What SUBSCRIBED depends on.
     pub(crate) admitted: Position,
     pub(crate) tasks: BTreeMap<TaskId, Task>,
+    pub(crate) executors: BTreeSet<(AgentId, ExecutorId)>,
     pub(crate) offers: BTreeSet<OfferId>,
     /// Its operations that have an id, by that.
     pub(crate) operations: BTreeMap<String, Uuid16>,

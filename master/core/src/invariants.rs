@@ -21,6 +21,7 @@ impl Master {
     pub fn check_invariants(&self) -> Result<(), Violation> {
         self.no_double_offer()?;
         self.no_dangling()?;
+        self.executors_are_known()?;
         self.operations_add_up()?;
         self.check_throttle()?;
         self.allocator.check_invariants().map_err(|violation| Violation {
@@ -29,7 +30,7 @@ impl Master {
         })
     }
 
-    /// Per linked agent: offered + held by tasks ≤ total. Of one that has not spoken since this master
+    /// Per linked agent: offered + held by tasks and executors ≤ total. Of one that has not spoken since this master
     /// took the lead only the ledger is known, which also has tasks that ended; nothing of it is offered.
     ///
     /// A shared volume may be used by any number of tasks, but is in one offer at most. While an
@@ -49,6 +50,9 @@ impl Master {
                 if let Some(task) = task.filter(|task| task.holds_resources) {
                     used += &task.resources.non_shared().unallocated();
                 }
+            }
+            for executor in agent.executors.values() {
+                used += &executor.resources.unallocated();
             }
             let enough = if agent.doubtful {
                 agent.total.quantities().contains(&used.quantities())

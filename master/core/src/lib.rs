@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `master` | [`Master`]: dispatch, timers, effects |
 //! | `subscribe`, `offers`, `accept`, `calls`, `updates`, `reconcile` | what each scheduler call does |
+//! | `executor` | executors: what they hold, their messages, their end |
 //! | `operations` | reservations and volumes, from the order to the acknowledged ending |
 //! | `throttle` | how fast calls are carried out |
 //! | `links` | agents that come, go silent and come back |
@@ -25,6 +26,7 @@ mod agent;
 mod calls;
 mod config;
 mod effect;
+mod executor;
 mod framework;
 mod input;
 mod invariants;

@@ -40,7 +40,12 @@ impl Master {
             (Some(FromAgent::Unregister(_)), Some(agent)) => self.unregister(now, &agent),
             // A newer agent's message we do not know: harmless, it must not need an answer.
             (None, Some(_)) => {}
-            (Some(FromAgent::ExecutorMessage(_) | FromAgent::ExecutorExited(_)), Some(_)) => {}
+            (Some(FromAgent::ExecutorMessage(message)), Some(agent)) => {
+                self.message_of_executor(&agent, message);
+            }
+            (Some(FromAgent::ExecutorExited(exited)), Some(agent)) => {
+                self.executor_exited(now, &agent, &exited);
+            }
             (Some(FromAgent::Register(_)), Some(_))
             | (
                 Some(

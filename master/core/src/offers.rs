@@ -59,6 +59,10 @@ impl Master {
                 allocation_info: Some(v1::resource::AllocationInfo {
                     role: Some(allocation.role.clone()),
                 }),
+                executor_ids: agent
+                    .executors_of(&allocation.framework)
+                    .map(|(executor, _)| executor.into())
+                    .collect(),
                 ..v1::Offer::default()
             };
             agent.offers.insert(id.clone());

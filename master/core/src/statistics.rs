@@ -69,6 +69,11 @@ pub struct Statistics {
     pub updates_invalid: u64,
     pub acknowledgements_valid: u64,
     pub acknowledgements_invalid: u64,
+    /// Messages between frameworks and executors: handed on, or dropped because nobody listened.
+    pub messages_to_executors_valid: u64,
+    pub messages_to_executors_invalid: u64,
+    pub messages_of_executors_valid: u64,
+    pub messages_of_executors_invalid: u64,
     pub operation_updates_valid: u64,
     pub operation_updates_invalid: u64,
     pub operation_acknowledgements_valid: u64,

@@ -1,6 +1,6 @@
 //! Frameworks that come, come back, fall silent and leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mezzo_master_allocator::{Capabilities, FrameworkOptions};
@@ -134,6 +134,7 @@ impl Master {
             failover_due_ns: None,
             admitted,
             tasks: BTreeMap::new(),
+            executors: BTreeSet::new(),
             offers: std::collections::BTreeSet::new(),
             operations: BTreeMap::new(),
         };
@@ -308,7 +309,7 @@ impl Master {
                 principal: framework.principal.clone().unwrap_or_default(),
             }),
         }));
-        let mut agents = std::collections::BTreeSet::new();
+        let mut agents = BTreeSet::new();
         for (task_id, task) in &framework.tasks {
             if task.holds_resources {
                 self.allocator.recover(now, id, &task.agent, &task.resources, None);
@@ -325,6 +326,7 @@ impl Master {
                 agent.tasks.remove(&(id.clone(), task_id.clone()));
             }
         }
+        agents.extend(self.drop_executors_of_framework(now, &framework));
         for agent in agents {
             if is_on(Bug::MasterLeavesOrphans) {
                 continue;

@@ -403,6 +403,11 @@ impl World {
             Effect::View(_) => {}
             // Its tasks have no checks.
             Effect::Check { .. } => {}
+            // Nobody here has an executor.
+            Effect::Update { .. }
+            | Effect::ExecutorAnswer { .. }
+            | Effect::ExecutorEvent { .. }
+            | Effect::CloseExecutor { .. } => {}
             Effect::Left { .. } => return Some(()),
         }
         None
@@ -419,13 +424,16 @@ impl World {
     }
 
     fn make_container(&mut self, number: usize, launch: &mezzo_agent_core::Launch) {
+        let mezzo_agent_core::Workload::Task(task) = &launch.workload else {
+            panic!("the simulated frameworks launch command tasks only")
+        };
         let agent = &mut self.agents[number];
         let (written, flushed) = (&agent.store.written, agent.store.flushed());
         self.watch.see(&Fact::Launches { agent: number, launch, written, flushed });
         let container = Container {
             key: (launch.framework_id.to_string(), launch.executor_id.to_string()),
             resources: launch.resources.clone(),
-            behaviour: Behaviour::of(&launch.task),
+            behaviour: Behaviour::of(task),
             command: Command::Asked,
             pid: 0,
             early_term: false,
@@ -562,6 +570,10 @@ fn wanted(effect: &Effect) -> Position {
     match effect {
         Effect::Send { after, .. }
         | Effect::Launch { after, .. }
+        | Effect::Update { after, .. }
+        | Effect::ExecutorAnswer { after, .. }
+        | Effect::ExecutorEvent { after, .. }
+        | Effect::CloseExecutor { after, .. }
         | Effect::Signal { after, .. }
         | Effect::Destroy { after, .. }
         | Effect::MakeVolumes { after, .. }

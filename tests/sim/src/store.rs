@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mezzo_agent_core::{Change, Checkpoint};
 use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
 };
 use mezzo_types::Uuid16;
 
@@ -19,6 +19,8 @@ pub struct Records {
     /// By framework and task.
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    /// By framework and executor.
+    pub executors: BTreeMap<(String, String), ExecutorRecord>,
     pub resources: Option<ResourcesRecord>,
     pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
@@ -40,6 +42,12 @@ impl Records {
             }
             Change::DeleteContainer(id) => {
                 self.containers.remove(id.as_str());
+            }
+            Change::PutExecutor(framework, executor, record) => {
+                self.executors.insert((framework.to_string(), executor.to_string()), *record);
+            }
+            Change::DeleteExecutor(framework, executor) => {
+                self.executors.remove(&(framework.to_string(), executor.to_string()));
             }
             Change::PutResources(record) => self.resources = Some(*record),
             Change::PutOperation(uuid, record) => {
@@ -109,6 +117,7 @@ impl Store {
             last_launch: records.last_launch,
             tasks: records.tasks.into_values().collect(),
             containers: records.containers.into_values().collect(),
+            executors: records.executors.into_values().collect(),
             resources: records.resources,
             operations: records.operations.into_values().collect(),
             unreadable: 0,

@@ -2,11 +2,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mezzo_agent_core::{
-    CheckKind, CheckOutcome, Checkpoint, Config, Core, Effect, Ending, Input, LinkId, Observed,
+    CheckKind, CheckOutcome, Checkpoint, Config, Core, Effect, Ending, ExecutorStreamId, Input,
+    LinkId, Observed, RequestId,
 };
 use mezzo_proto::internal::v1::MasterToAgent;
-use mezzo_proto::storage::v1::{AgentIdentity, ContainerRecord, LastLaunch, TaskRecord};
+use mezzo_proto::storage::v1::{
+    AgentIdentity, ContainerRecord, ExecutorRecord, LastLaunch, TaskRecord,
+};
 use mezzo_proto::v1;
+use mezzo_proto::v1::executor;
 use mezzo_types::{ContainerId, Now};
 use prost::Message;
 
@@ -25,7 +29,8 @@ pub(super) fn records(data: &[u8]) {
     let mut checkpoint = Checkpoint::default();
     let mut observed = BTreeMap::new();
     for (kind, piece) in pieces(data) {
-        match kind % 4 {
+        match kind % 5 {
+            4 => checkpoint.executors.extend(ExecutorRecord::decode(piece)),
             0 => checkpoint.identity = AgentIdentity::decode(piece).ok(),
             1 => {
                 let last = LastLaunch::decode(piece).unwrap_or_default();
@@ -78,7 +83,7 @@ pub(super) fn messages(data: &[u8]) {
                 core.handle(now, Input::Exited { container, ending });
             }
             (3, Some(container)) => core.handle(now, Input::Destroyed { container }),
-            (5, Some(container)) => {
+            (6, Some(container)) => {
                 let outcome = match piece.len() % 4 {
                     0 => CheckOutcome::Connected(kind < 128),
                     1 => CheckOutcome::Exited(i32::from(kind / 128)),
@@ -88,6 +93,14 @@ pub(super) fn messages(data: &[u8]) {
                 let kind = CheckKind::ALL[usize::from(kind / 8 % 2)];
                 core.handle(now, Input::Checked { container, kind, outcome });
             }
+            (4, _) => {
+                let Ok(call) = executor::Call::decode(piece) else { continue };
+                if mezzo_agent_core::validate_call(&call).is_ok() {
+                    let (request, stream) = (RequestId(1), Some(ExecutorStreamId(u64::from(kind))));
+                    core.handle(now, Input::ExecutorCall { request, stream, call: Box::new(call) });
+                }
+            }
+            (5, _) => core.handle(now, Input::ExecutorGone { stream: ExecutorStreamId(4) }),
             _ => {
                 let Ok(message) = MasterToAgent::decode(piece) else { continue };
                 core.handle(now, Input::Master { link, message: Box::new(message) });

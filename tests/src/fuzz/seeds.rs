@@ -17,7 +17,7 @@ use mezzo_proto::v1::scheduler::{Call, call};
 use mezzo_types::{Attributes, Resources};
 use prost::Message;
 
-use super::join;
+use super::{Dice, join};
 
 pub(super) fn records() -> Vec<Vec<u8>> {
     let one = encode(b"hello").to_vec();
@@ -144,8 +144,48 @@ pub(super) fn subscribe() -> Vec<u8> {
     calls().first().map(Message::encode_to_vec).unwrap_or_default()
 }
 
+macro_rules! vectors {
+    ($($message:literal),*) => {
+        [$(include_str!(concat!("../../conformance/vectors/", $message, ".txt"))),*]
+    };
+}
+
+/// The conformance vectors: name, JSON and hexadecimal bytes, three lines each.
+const CALLS: [&str; 4] = vectors!["scheduler.Call", "executor.Call", "master.Call", "agent.Call"];
+const ANSWERS: [&str; 6] = vectors![
+    "scheduler.Event",
+    "executor.Event",
+    "master.Event",
+    "master.Response",
+    "agent.Response",
+    "agent.ProcessIO"
+];
+
+fn texts_of(vectors: &[&str]) -> Vec<Vec<u8>> {
+    let lines = vectors.iter().flat_map(|vectors| vectors.lines());
+    lines.filter(|line| line.starts_with('{')).map(|line| line.as_bytes().to_vec()).collect()
+}
+
+fn bytes_of(vectors: &[&str]) -> Vec<Vec<u8>> {
+    let cases = vectors.iter().flat_map(|vectors| vectors.split("\n\n"));
+    let hex = cases.filter_map(|case| case.trim().lines().nth(2));
+    let digits = hex.map(|hex| hex.chars().filter_map(|c| c.to_digit(16)).collect::<Vec<u32>>());
+    digits
+        .map(|digits| digits.chunks(2).map(|two| (two[0] * 16 + two[1]) as u8).collect())
+        .collect()
+}
+
+pub(super) fn json_answers() -> Vec<Vec<u8>> {
+    texts_of(&ANSWERS)
+}
+
+pub(super) fn protobuf_answers() -> Vec<Vec<u8>> {
+    bytes_of(&ANSWERS)
+}
+
 pub(super) fn json() -> Vec<Vec<u8>> {
     let mut texts: Vec<Vec<u8>> = calls().iter().map(json::to_vec).collect();
+    texts.extend(texts_of(&CALLS));
     texts.push(br#"{"type":"GET_HEALTH"}"#.to_vec());
     texts.push(br#"{"type":"TEARDOWN","teardown":{"framework_id":{"value":"f"}}}"#.to_vec());
     texts.push(br#"{"type":"DECLINE","decline":{"offer_ids":{"value":"o"},"filters":{"refuse_seconds":"Infinity"}},"x":[1,{}]}"#.to_vec());
@@ -153,7 +193,9 @@ pub(super) fn json() -> Vec<Vec<u8>> {
 }
 
 pub(super) fn protobuf() -> Vec<Vec<u8>> {
-    calls().iter().map(Message::encode_to_vec).collect()
+    let mut seeds: Vec<Vec<u8>> = calls().iter().map(Message::encode_to_vec).collect();
+    seeds.extend(bytes_of(&CALLS));
+    seeds
 }
 
 pub(super) fn resources() -> Vec<Vec<u8>> {
@@ -258,7 +300,7 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
     };
     let acknowledge =
         Acknowledge { framework_id: framework_id.clone(), task_id, uuid: vec![7; 16].into() };
-    let said = |kind: Kind| (4, encode(kind));
+    let said = |kind: Kind| (7, encode(kind));
     vec![
         join(&[
             said(Kind::Registered(registered.clone())),
@@ -283,10 +325,10 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
             said(Kind::RunTask(run_checked)),
             (1, vec![]),
             (0x78, vec![]),
-            (0x85, vec![]),
-            (0x0d, vec![0]),
+            (0x86, vec![]),
+            (0x0e, vec![0]),
             (0x78, vec![]),
-            (0x85, vec![0, 0]),
+            (0x86, vec![0, 0]),
         ]),
     ]
 }
@@ -387,6 +429,11 @@ pub(super) fn master_inputs() -> Vec<Vec<u8>> {
     seeds.push(join(&others));
     seeds.push(join(&[&called[..], &others].concat()));
     seeds
+}
+
+/// Decisions of no meaning but their number.
+pub(super) fn tapes() -> Vec<Vec<u8>> {
+    (1..=24).map(|seed| Dice::new(seed).bytes(400 * seed as usize)).collect()
 }
 
 /// Requests as the launcher's client encodes them; see `agent/launcher/src/wire.rs`.

@@ -8,7 +8,7 @@ use super::health::Verdict;
 use super::{CheckKind, CheckOutcome, Checks, Known, Probe, WAITING_MAX, status_of};
 use crate::core::Core;
 use crate::effect::{Effect, TaskStage};
-use crate::task::{Cause, TaskKey};
+use crate::task::{Cause, Owner, TaskKey};
 use crate::timers::Timer;
 
 impl Core {
@@ -21,7 +21,7 @@ impl Core {
         failures: u32,
     ) {
         let Some(task) = self.tasks.get_mut(key) else { return };
-        if task.info.executor.is_some() || task.kill.is_some() || task.ended() {
+        if task.part.is_some() || task.kill.is_some() || task.ended() {
             return;
         }
         let latest = task.latest.as_deref();
@@ -64,9 +64,8 @@ impl Core {
         kind: CheckKind,
         outcome: &CheckOutcome,
     ) {
-        let Some(key) = self.containers.get(id).map(|container| container.task.clone()) else {
-            return;
-        };
+        let owner = self.containers.get(id).map(|container| container.owner.clone());
+        let Some(Owner::Task(key)) = owner else { return };
         let task = self.tasks.get_mut(&key).filter(|task| task.container.as_ref() == Some(id));
         let Some(checks) = task.and_then(|task| task.checks.as_mut()) else { return };
         let Some(due_ns) = checks.schedule_mut(kind).and_then(|it| it.finish(now)) else { return };

@@ -106,7 +106,7 @@ fn tasks_that_cannot_be_run_say_why() {
     check_rejected(
         |info| info.executor = Some(Default::default()),
         "TASK_ERROR",
-        "task 't': executor is set, but this agent runs command tasks; set command instead",
+        "task 't': both command and executor are set; set one of them",
     );
     check_rejected(|info| info.command = None, "TASK_ERROR", "task 't': command must be set");
     check_rejected(

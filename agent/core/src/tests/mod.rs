@@ -2,6 +2,7 @@
 
 mod checks;
 mod endings;
+mod executors;
 mod kills;
 mod life;
 mod links;
@@ -19,7 +20,7 @@ use mezzo_proto::internal::v1::{
     ShutdownFramework, StatusUpdate, agent_to_master, master_to_agent,
 };
 use mezzo_proto::storage::v1::{
-    AgentIdentity, ContainerRecord, OperationRecord, ResourcesRecord, TaskRecord,
+    AgentIdentity, ContainerRecord, ExecutorRecord, OperationRecord, ResourcesRecord, TaskRecord,
 };
 use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability;
@@ -38,6 +39,7 @@ pub(super) struct Records {
     pub last_launch: LaunchPosition,
     pub tasks: BTreeMap<(String, String), TaskRecord>,
     pub containers: BTreeMap<String, ContainerRecord>,
+    pub executors: BTreeMap<(String, String), ExecutorRecord>,
     pub resources: Option<ResourcesRecord>,
     pub operations: BTreeMap<Uuid16, OperationRecord>,
 }
@@ -61,6 +63,12 @@ impl Records {
                 Change::DeleteContainer(id) => {
                     self.containers.remove(id.as_str());
                 }
+                Change::PutExecutor(framework, executor, record) => {
+                    self.executors.insert((framework.to_string(), executor.to_string()), *record);
+                }
+                Change::DeleteExecutor(framework, executor) => {
+                    self.executors.remove(&(framework.to_string(), executor.to_string()));
+                }
                 Change::PutResources(record) => self.resources = Some(*record),
                 Change::PutOperation(uuid, record) => {
                     self.operations.insert(uuid, *record);
@@ -78,6 +86,7 @@ impl Records {
             last_launch: self.last_launch,
             tasks: self.tasks.values().cloned().collect(),
             containers: self.containers.values().cloned().collect(),
+            executors: self.executors.values().cloned().collect(),
             resources: self.resources.clone(),
             operations: self.operations.values().cloned().collect(),
             unreadable: 0,
@@ -321,6 +330,21 @@ fn line(effect: &Effect) -> Option<String> {
         }
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
         Effect::Check { kind, timeout, .. } => format!("look {kind:?} for {timeout:?}"),
+        Effect::Update { resources, grant, after, .. } => {
+            format!("update {grant} to {resources} after {after}")
+        }
+        Effect::ExecutorAnswer { request, result, after } => match result {
+            Ok(answer) => format!("answer {} {answer:?} after {after}", request.0),
+            Err(refusal) => {
+                format!("answer {} {}: {refusal} after {after}", request.0, refusal.http_code())
+            }
+        },
+        Effect::ExecutorEvent { stream, event, after } => {
+            format!("event {} {} after {after}", stream.0, executors::event_line(event))
+        }
+        Effect::CloseExecutor { stream, reason, after } => {
+            format!("close executor {}: {reason} after {after}", stream.0)
+        }
         Effect::View(_) => return None,
     })
 }
@@ -340,6 +364,10 @@ fn change(change: &Change) -> String {
         Change::DeleteTask(_, id) => format!("no {id}"),
         Change::PutContainer(record) => format!("container with pid {}", record.pid),
         Change::DeleteContainer(_) => "no container".to_owned(),
+        Change::PutExecutor(_, id, record) => {
+            format!("executor {id} {}", record.phase().as_str_name())
+        }
+        Change::DeleteExecutor(_, id) => format!("no executor {id}"),
         Change::PutResources(record) => {
             format!("total {}", Resources::from_proto(&record.total).unwrap())
         }

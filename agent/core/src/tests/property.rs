@@ -1,14 +1,18 @@
 //! Random launches, kills, endings, losses, restarts and crashes against a model of a host and of a
 //! framework. Whatever happens, every task that was launched is heard of in order and ends exactly once,
-//! as the host knows it ended, and nothing is left over.
+//! as the host knows it ended, and nothing is left over. Some tasks run in an executor, which comes, loses its
+//! connection and what is on it, comes back, and crashes.
+
+mod puppet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_types::{ContainerId, IdSource};
 use proptest::prelude::*;
 
+use self::puppet::{Play, Puppet};
 use super::{World, config, framework, grace, task, update};
-use crate::{Effect, Ending, Input, LinkId, Observed};
+use crate::{Effect, Ending, Input, LinkId, Observed, Workload};
 
 /// A container as the host knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +30,9 @@ struct Story {
     host: BTreeMap<ContainerId, Host>,
     destroying: BTreeSet<ContainerId>,
     launched: u64,
+    /// Ids of all tasks that were launched.
+    names: Vec<String>,
+    play: Play,
     /// Per task: uuids in the order of their first arrival, and the states.
     heard: BTreeMap<String, Vec<(Vec<u8>, mezzo_proto::v1::TaskState)>>,
     to_acknowledge: Vec<(String, Vec<u8>)>,
@@ -41,6 +48,8 @@ impl Story {
             host: BTreeMap::new(),
             destroying: BTreeSet::new(),
             launched: 0,
+            names: Vec::new(),
+            play: Play::default(),
             heard: BTreeMap::new(),
             to_acknowledge: Vec::new(),
         };
@@ -64,6 +73,10 @@ impl Story {
         for effect in std::mem::take(&mut self.world.effects) {
             match &effect {
                 Effect::Launch { launch, .. } => {
+                    if let Workload::Executor(_) = launch.workload {
+                        let puppet = Puppet::default();
+                        self.play.puppets.insert(launch.container.clone(), puppet);
+                    }
                     self.host.insert(launch.container.clone(), Host::Launching);
                 }
                 Effect::Destroy { container, .. } => {
@@ -74,7 +87,14 @@ impl Story {
                         *host = Host::Ended(15);
                     }
                 }
-                _ => {}
+                effect => {
+                    if let Some(container) = self.play.take(effect) {
+                        // Asked to end, it does.
+                        if let Some(host @ Host::Running) = self.host.get_mut(&container) {
+                            *host = Host::Ended(0);
+                        }
+                    }
+                }
             }
             if let Some(update) = update(&effect) {
                 self.hear(update.status.unwrap_or_default());
@@ -86,6 +106,7 @@ impl Story {
         // Answers to kills of unknown tasks are no part of a task's story.
         if status.reason() == mezzo_proto::v1::task_status::Reason::ExecutorTerminated
             && status.container_status.is_none()
+            && status.executor_id.as_ref().is_some_and(|id| id.value == status.task_id.value)
         {
             return;
         }
@@ -108,9 +129,10 @@ impl Story {
     }
 
     fn step(&mut self) {
-        match self.below(12) {
+        match self.below(18) {
             0 | 1 if self.connected => {
                 self.launched += 1;
+                self.names.push(format!("t{}", self.launched));
                 self.world.sequence += 1;
                 let info = task(&format!("t{}", self.launched));
                 let run = mezzo_proto::internal::v1::RunTask {
@@ -133,7 +155,8 @@ impl Story {
                 }
             }
             5 if self.connected => {
-                let id = format!("t{}", self.below(self.launched as usize) + 1);
+                let at = self.below(self.names.len());
+                let id = self.names.get(at).cloned().unwrap_or_default();
                 let kill = mezzo_proto::internal::v1::KillTask {
                     framework_id: "f".into(),
                     task_id: id,
@@ -150,6 +173,10 @@ impl Story {
             8 => self.crash(),
             9 => self.clean_up(),
             10 => self.world.pass(0.7),
+            12 | 13 if self.connected => self.launch_in_executor(),
+            14 => self.subscribe(),
+            15 | 16 => self.perform(),
+            17 => self.confirm(),
             _ => self.acknowledge(),
         }
         self.carry_out();
@@ -167,6 +194,12 @@ impl Story {
             Host::Launching => {
                 self.host.insert(id.clone(), Host::Running);
                 self.world.started(&id);
+            }
+            Host::Running if self.play.puppets.contains_key(&id) && self.below(4) == 0 => {
+                // The connection breaks, and what is on it is lost.
+                if let Some(stream) = self.play.cut(&id) {
+                    self.world.handle(Input::ExecutorGone { stream });
+                }
             }
             Host::Running => {}
             Host::Ended(status) => self.world.exited(&id, status),
@@ -189,6 +222,7 @@ impl Story {
     fn crash(&mut self) {
         self.connected = false;
         self.destroying.clear();
+        self.play.lose_agent();
         let observed: Vec<_> = self
             .host
             .iter()
@@ -258,7 +292,11 @@ impl Story {
             for (id, uuid) in std::mem::take(&mut self.to_acknowledge) {
                 self.acknowledge_one(&id, uuid);
             }
-            if self.world.records.tasks.is_empty() && self.world.records.containers.is_empty() {
+            let records = &self.world.records;
+            if records.tasks.is_empty()
+                && records.containers.is_empty()
+                && records.executors.is_empty()
+            {
                 return self.check_settled();
             }
         }
@@ -266,10 +304,10 @@ impl Story {
     }
 
     fn check_settled(&self) {
-        for n in 1..=self.launched {
-            let heard = &self.heard[&format!("t{n}")];
+        for name in &self.names {
+            let heard = &self.heard[name];
             let endings = heard.iter().filter(|(_, state)| mezzo_types::is_terminal(*state));
-            assert_eq!(endings.count(), 1, "task t{n}: {heard:?}");
+            assert_eq!(endings.count(), 1, "task {name}: {heard:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! LAUNCH and LAUNCH_GROUP: tasks are checked, taken out of the offers and placed.
+//! LAUNCH: tasks are checked, taken out of the offers and placed.
 
 use bytes::Bytes;
 use mezzo_proto::internal::v1::{LaunchPosition, RunTask, master_to_agent};
@@ -24,6 +24,10 @@ impl Master {
         task: v1::TaskInfo,
         bytes: Option<Bytes>,
     ) {
+        if let (Some(executor), None) = (&task.executor, &task.command) {
+            let executor = executor.clone();
+            return self.launch_in_executor(now, walk, task, executor, bytes);
+        }
         let Some(framework) = self.frameworks.get(&walk.framework) else { return };
         let id = TaskId::from(&task.task_id);
         let context = validation::Context {
@@ -88,23 +92,6 @@ impl Master {
             framework.tasks.insert(id.clone(), task);
         }
         self.view_task(&walk.framework, &id);
-    }
-
-    /// Task groups are not run yet.
-    pub(super) fn launch_group(
-        &mut self,
-        now: Now,
-        walk: &mut Walk,
-        group: v1::offer::operation::LaunchGroup,
-        _bytes: Vec<Bytes>,
-    ) {
-        let message = "task groups are not run by this version of Mezzo: launch the tasks one by one \
-                       with LAUNCH";
-        for task in group.task_group.tasks {
-            let reason = Reason::TaskGroupInvalid;
-            let (framework, agent) = (&walk.framework, &walk.agent);
-            self.task_error(now, framework, &task.task_id, agent, reason, message);
-        }
     }
 
     /// Tasks have updates of their own: their operations have none.

@@ -152,6 +152,7 @@ impl Master {
         }
         self.operations_unreachable(id, position);
         self.allocator.remove_agent(id);
+        self.drop_executors_of_agent(id);
         self.send_agent_lost(id, position);
         self.view_agent(id);
     }

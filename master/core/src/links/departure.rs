@@ -93,6 +93,7 @@ impl Master {
     fn take_agent(&mut self, now: Now, id: &AgentId) -> Option<Agent> {
         self.unlink(now, id);
         self.cancel_removal(id);
+        self.drop_executors_of_agent(id);
         let agent = self.agents.remove(id)?;
         if let Some(due) = agent.reregister_due_ns {
             self.timers.cancel(due, Timer::Reregister(id.clone()));

@@ -54,6 +54,7 @@ impl Master {
                 failover_due_ns: None,
                 admitted: Position(0),
                 tasks: BTreeMap::new(),
+                executors: BTreeSet::new(),
                 offers: BTreeSet::new(),
                 operations: BTreeMap::new(),
             };
@@ -92,6 +93,7 @@ impl Master {
                 since_unix_ns: now.unix_ns,
                 unreachable_since_unix_ns: unreachable.then_some(record.since_unix_ns),
                 tasks: BTreeSet::new(),
+                executors: BTreeMap::new(),
                 offers: BTreeSet::new(),
             };
             master.agents.insert(id.clone(), agent);

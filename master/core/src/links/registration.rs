@@ -84,6 +84,7 @@ impl Master {
         admitted = admitted.max(self.adopt_frameworks(now, &register));
         let back = Return { last: last_launch(&register), rebooted, given_up };
         let settlement = self.settle_tasks(now, &id, &register.tasks, &back);
+        self.settle_executors(&id, &register.executors);
         let operations = self.settle_operations(&id, &register.operations, back.last);
         let admitted = admitted.max(settlement.position).max(operations);
         if let Some(agent) = self.agents.get_mut(&id) {
@@ -144,7 +145,7 @@ impl Master {
         info.id = Some(id.into());
         self.cancel_removal(id);
         self.recovered.remove(id);
-        let (tasks, operations, launched) = match self.agents.remove(id) {
+        let (tasks, operations, executors, launched) = match self.agents.remove(id) {
             Some(old) => {
                 if let Some(due) = old.reregister_due_ns {
                     self.timers.cancel(due, Timer::Reregister(id.clone()));
@@ -152,13 +153,13 @@ impl Master {
                 if let Some(since) = old.unreachable_since_unix_ns {
                     self.unreachable.remove(&(since, id.clone()));
                 }
-                (old.tasks, old.operations, old.last_launch)
+                (old.tasks, old.operations, old.executors, old.last_launch)
             }
             // Launches are counted on from where this master, before it forgot the agent, stopped.
             None => {
                 let last = last_launch(register);
                 let last = if last.term == self.term { last } else { Launch::default() };
-                (BTreeSet::new(), BTreeMap::new(), last)
+                (BTreeSet::new(), BTreeMap::new(), BTreeMap::new(), last)
             }
         };
         let ping_due_ns = now.plus(self.config.agent_ping_timeout);
@@ -185,6 +186,7 @@ impl Master {
             since_unix_ns: now.unix_ns,
             unreachable_since_unix_ns: None,
             tasks,
+            executors,
             offers: BTreeSet::new(),
         };
         self.agents.insert(id.clone(), agent);
@@ -199,9 +201,13 @@ impl Master {
             let Some(id) = info.id.as_ref().map(FrameworkId::from) else { continue };
             let owns =
                 |task: &mezzo_proto::internal::v1::AgentTask| task.framework_id == id.as_str();
+            let owns_executor = |executor: &mezzo_proto::internal::v1::AgentExecutor| {
+                executor.framework_id == id.as_str()
+            };
             if self.frameworks.contains_key(&id)
                 || self.completed.contains_key(&id)
-                || !register.tasks.iter().any(owns)
+                || !(register.tasks.iter().any(owns)
+                    || register.executors.iter().any(owns_executor))
             {
                 continue;
             }
@@ -218,8 +224,9 @@ impl Master {
         register: &Register,
         doubles: Vec<(FrameworkId, TaskId)>,
     ) {
-        let owners: BTreeSet<&str> =
-            register.tasks.iter().map(|t| t.framework_id.as_str()).collect();
+        let of_tasks = register.tasks.iter().map(|t| t.framework_id.as_str());
+        let of_executors = register.executors.iter().map(|e| e.framework_id.as_str());
+        let owners: BTreeSet<&str> = of_tasks.chain(of_executors).collect();
         for owner in owners {
             if !self.completed.contains_key(owner) {
                 continue;
@@ -256,7 +263,7 @@ impl Master {
         })
     }
 
-    /// Gives the agent to the allocator, with what its tasks hold.
+    /// Gives the agent to the allocator, with what its tasks and executors hold.
     fn open_books(&mut self, now: Now, id: &AgentId) {
         let Some(agent) = self.agents.get(id) else { return };
         let mut used: BTreeMap<(FrameworkId, String), Resources> = BTreeMap::new();
@@ -264,6 +271,10 @@ impl Master {
             let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(task));
             let Some(task) = task.filter(|task| task.holds_resources) else { continue };
             *used.entry((framework.clone(), task.role.clone())).or_default() += &task.resources;
+        }
+        for ((framework, _), executor) in &agent.executors {
+            let key = (framework.clone(), executor.role.clone());
+            *used.entry(key).or_default() += &executor.resources;
         }
         self.allocator.add_agent(now, id, agent.total.clone(), used, AgentOptions::default());
     }

@@ -87,12 +87,17 @@ impl Master {
         back: &Return,
     ) -> Option<Placement> {
         let (framework_id, id) = key;
-        let latest = reported.latest.clone().unwrap_or_default();
+        // Without a status it waits for its executor.
+        let latest = reported.latest.clone().unwrap_or_else(|| v1::TaskStatus {
+            state: TaskState::TaskStaging as i32,
+            ..v1::TaskStatus::default()
+        });
         let state = latest.state();
         let framework = self.frameworks.get_mut(framework_id)?;
         let fallback_role = framework.roles.first().cloned().unwrap_or_else(|| "*".to_owned());
         let name = info.name.clone();
-        let executor = latest.executor_id.as_ref().map(ExecutorId::from);
+        let named = info.executor.as_ref().map(|executor| &executor.executor_id);
+        let executor = latest.executor_id.as_ref().or(named).map(ExecutorId::from);
         if let Some(task) = framework.tasks.get_mut(id) {
             task.name = name;
             task.info = Some(Box::new(info));

@@ -6,6 +6,7 @@ mod agents;
 mod calls;
 mod cluster;
 mod departure;
+mod executors;
 mod operations;
 mod promises;
 mod random;

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
-use mezzo_proto::internal::v1::{AgentTask, LaunchPosition, Pong, Unregister};
+use mezzo_proto::internal::v1::{AgentTask, ExecutorExited, LaunchPosition, Pong, Unregister};
 use mezzo_proto::storage::v1::Placement;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::cluster::{Cluster, framework_info, task};
+use super::cluster::{Cluster, framework_info, resources, task};
 use crate::{Input, LinkId, RateLimit, RequestId, StreamId};
 
 #[derive(Debug, Clone)]
@@ -68,6 +68,11 @@ enum Step {
     Gone {
         agent: usize,
     },
+    /// An executor ends, or one that never was.
+    ExecutorExits {
+        agent: usize,
+        framework: usize,
+    },
     FailOver,
 }
 
@@ -94,7 +99,9 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (which.clone(), any::<bool>(), 0..2u8, 0..3u8)
             .prop_map(|(agent, tasks, boot, cpus)| Step::Return { agent, tasks, boot, cpus }),
         1 => which.clone().prop_map(|agent| Step::Leave { agent }),
-        1 => which.prop_map(|agent| Step::Gone { agent }),
+        1 => which.clone().prop_map(|agent| Step::Gone { agent }),
+        2 => (which.clone(), which)
+            .prop_map(|(agent, framework)| Step::ExecutorExits { agent, framework }),
         1 => Just(Step::FailOver),
     ]
 }
@@ -107,6 +114,16 @@ const STATES: [TaskState; 6] = [
     TaskState::TaskFailed,
     TaskState::TaskKilled,
 ];
+
+fn for_executor(info: mezzo_proto::v1::TaskInfo) -> mezzo_proto::v1::TaskInfo {
+    let executor = mezzo_proto::v1::ExecutorInfo {
+        executor_id: mezzo_proto::v1::ExecutorId { value: "e".to_owned() },
+        command: info.command.clone(),
+        resources: resources("cpus:0.5;mem:10"),
+        ..Default::default()
+    };
+    mezzo_proto::v1::TaskInfo { command: None, executor: Some(executor), ..info }
+}
 
 /// A placed task as its agent reports it.
 fn running(placement: &Placement) -> AgentTask {
@@ -155,7 +172,15 @@ fn play(steps: &[Step]) -> String {
                     format!("t{}", launched % 12)
                 });
                 let agent = offer.agent_id.value.clone();
-                let tasks = names.map(|n| task(&n, &agent, &format!("cpus:{cpus}"))).collect();
+                // Every third kind of task is for an executor.
+                let tasks = names.map(|n| {
+                    let info = task(&n, &agent, &format!("cpus:{cpus}"));
+                    match cpus % 3 {
+                        0 => for_executor(info),
+                        _ => info,
+                    }
+                });
+                let tasks = tasks.collect();
                 let known = cluster.master.streams.contains_key(stream);
                 if known {
                     cluster.launch(*stream, id, &[&offer], tasks);
@@ -241,6 +266,18 @@ fn play(steps: &[Step]) -> String {
                 cluster.input(Input::MarkAgentGone { request, agent: id.as_str().into() });
                 let answer = cluster.replies.remove(&request);
                 transcript.push_str(&format!("{answer:?}\n"));
+            }
+            Step::ExecutorExits { agent, framework } => {
+                let Some((link, _)) = agents.get(*agent) else { continue };
+                let Some((_, id)) = frameworks.get(*framework) else { continue };
+                if cluster.master.links.contains_key(link) {
+                    let exited = ExecutorExited {
+                        framework_id: id.value.clone(),
+                        executor_id: "e".to_owned(),
+                        wait_status: 0,
+                    };
+                    cluster.agent_says(*link, ToMaster::ExecutorExited(exited));
+                }
             }
             Step::FailOver => {
                 cluster = cluster.fail_over();

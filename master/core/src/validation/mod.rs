@@ -5,6 +5,7 @@
 mod call;
 mod check;
 mod environment;
+mod executor;
 mod framework;
 pub(crate) mod id;
 mod limits;
@@ -13,6 +14,7 @@ mod task;
 mod wishes;
 
 pub use call::scheduler_call;
+pub(crate) use executor::{ExecutorContext, Wanted, executor_task, task_group};
 pub(crate) use framework::{framework_info, framework_update, roles_subset};
 pub(crate) use task::{Context, task_info};
 pub(crate) use wishes::offer_constraints;

@@ -4,6 +4,7 @@ use mezzo_proto::v1;
 use mezzo_types::{AgentId, Resources, Scalar};
 
 /// What a task is checked against.
+#[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     /// The agent that the offers are for.
     pub(crate) agent: &'a AgentId,
@@ -21,19 +22,7 @@ pub(crate) struct Context<'a> {
 /// Checks one task; returns its resources, allocated to the offers' role.
 pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, String> {
     let id = &task.task_id.value;
-    super::id::check("task_id", id)?;
-    if context.id_taken {
-        return Err(format!(
-            "task_id '{id}' is in use: the framework already has a task of this id that has not \
-             ended, or whose end it has not acknowledged"
-        ));
-    }
-    if task.agent_id.value != context.agent.as_ref() {
-        return Err(format!(
-            "task '{id}' has agent_id '{}' but its offers are for agent '{}'",
-            task.agent_id.value, context.agent
-        ));
-    }
+    identity(task, context)?;
     runnable(task)?;
     let command_user = task.command.as_ref().and_then(|c| c.user.as_deref());
     let (field, user) = match command_user {
@@ -51,57 +40,102 @@ pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Re
     Ok(wanted)
 }
 
+/// Checks a task that an executor is to run: what it does is between its framework and the executor.
+pub(super) fn for_executor(
+    task: &v1::TaskInfo,
+    context: &Context<'_>,
+) -> Result<Resources, String> {
+    identity(task, context)?;
+    if task.command.is_some() && task.executor.is_some() {
+        return Err(two_ways(&task.task_id.value));
+    }
+    if !task.limits.is_empty() {
+        let id = &task.task_id.value;
+        return Err(unsupported(id, "limits", "ask for the resources it needs at most"));
+    }
+    durations(task)?;
+    super::check::of_task(task)
+        .map_err(|error| format!("task '{}' has {error}", task.task_id.value))?;
+    resources(task, context)
+}
+
+/// Who the task is, and where it is to run.
+fn identity(task: &v1::TaskInfo, context: &Context<'_>) -> Result<(), String> {
+    let id = &task.task_id.value;
+    super::id::check("task_id", id)?;
+    if context.id_taken {
+        return Err(format!(
+            "task_id '{id}' is in use: the framework already has a task of this id that has not \
+             ended, or whose end it has not acknowledged"
+        ));
+    }
+    if task.agent_id.value != context.agent.as_ref() {
+        return Err(format!(
+            "task '{id}' has agent_id '{}' but its offers are for agent '{}'",
+            task.agent_id.value, context.agent
+        ));
+    }
+    Ok(())
+}
+
+fn two_ways(id: &str) -> String {
+    format!("task '{id}' has both 'command' and 'executor': exactly one must be set")
+}
+
 /// Exactly one way to run, and one that this version knows.
 fn runnable(task: &v1::TaskInfo) -> Result<(), String> {
     let id = &task.task_id.value;
     let command = match (&task.command, &task.executor) {
-        (Some(_), Some(_)) => {
-            return Err(format!(
-                "task '{id}' has both 'command' and 'executor': exactly one must be set"
-            ));
-        }
-        (None, None) => {
+        (Some(_), Some(_)) => return Err(two_ways(id)),
+        (None, _) => {
             return Err(format!(
                 "task '{id}' has neither 'command' nor 'executor': exactly one must be set"
             ));
         }
-        (None, Some(_)) => {
-            return Err(unsupported(id, "executor", "set 'command' instead"));
-        }
         (Some(command), None) => command,
     };
+    self::command(&format!("task '{id}'"), command)?;
+    match &task.container {
+        Some(container) => self::container(&format!("task '{id}'"), container),
+        None => Ok(()),
+    }
+}
+
+/// Checks what is to be run; `who` names whose command it is.
+pub(super) fn command(who: &str, command: &v1::CommandInfo) -> Result<(), String> {
     if command.shell.unwrap_or(true) && command.value.is_none() {
         return Err(format!(
-            "task '{id}' has 'command.shell' true but no 'command.value': name the command to run"
+            "{who} has 'command.shell' true but no 'command.value': name the command to run"
         ));
     }
     if command.value.is_none() {
         return Err(format!(
-            "task '{id}' has no 'command.value': without a shell it is the path of the program"
+            "{who} has no 'command.value': without a shell it is the path of the program"
         ));
     }
-    for uri in &command.uris {
-        if uri.value.is_empty() {
-            return Err(format!("task '{id}' has a command.uris entry whose 'value' is empty"));
-        }
-    }
-    if let Some(container) = &task.container {
-        let what = if container.r#type == v1::container_info::Type::Docker as i32 {
-            Some("container.type DOCKER")
-        } else if container.mesos.as_ref().is_some_and(|m| m.image.is_some()) {
-            Some("container.mesos.image")
-        } else if !container.volumes.is_empty() {
-            Some("container.volumes")
-        } else if !container.network_infos.is_empty() {
-            Some("container.network_infos")
-        } else {
-            None
-        };
-        if let Some(what) = what {
-            return Err(unsupported(id, what, "run on the host's file system and network"));
-        }
+    if command.uris.iter().any(|uri| uri.value.is_empty()) {
+        return Err(format!("{who} has a command.uris entry whose 'value' is empty"));
     }
     Ok(())
+}
+
+/// Refuses what a container cannot be given yet.
+pub(super) fn container(who: &str, container: &v1::ContainerInfo) -> Result<(), String> {
+    let what = if container.r#type == v1::container_info::Type::Docker as i32 {
+        "container.type DOCKER"
+    } else if container.mesos.as_ref().is_some_and(|m| m.image.is_some()) {
+        "container.mesos.image"
+    } else if !container.volumes.is_empty() {
+        "container.volumes"
+    } else if !container.network_infos.is_empty() {
+        "container.network_infos"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "{who} sets '{what}', which this version of Mezzo does not run: run on the host's file system \
+         and network"
+    ))
 }
 
 fn unsupported(id: &str, field: &str, instead: &str) -> String {
@@ -130,30 +164,38 @@ fn durations(task: &v1::TaskInfo) -> Result<(), String> {
     Ok(())
 }
 
-fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, String> {
-    let id = &task.task_id.value;
-    if task.resources.is_empty() {
-        return Err(format!("task '{id}' asks for no resources: it must ask for at least one"));
-    }
-    let role = context.role;
-    for resource in &task.resources {
+/// Reads resources, allocated to the role of the offers that they come from.
+pub(super) fn allocated(
+    who: &str,
+    resources: &[v1::Resource],
+    role: &str,
+) -> Result<Resources, String> {
+    for resource in resources {
         let named = resource.allocation_info.as_ref().and_then(|a| a.role.as_deref());
         if let Some(named) = named
             && named != role
         {
             return Err(format!(
-                "task '{id}' has resource '{}' with allocation_info.role '{named}' but its offers \
+                "{who} has resource '{}' with allocation_info.role '{named}' but its offers \
                  are allocated to role '{role}'",
                 resource.name
             ));
         }
     }
-    for resource in &task.resources {
-        volume(id, resource)?;
+    for resource in resources {
+        volume(who, resource)?;
     }
-    let wanted = Resources::from_proto(&task.resources)
-        .map_err(|error| format!("task '{id}' has invalid resources: {error}"))?
-        .allocate(role);
+    let wanted = Resources::from_proto(resources)
+        .map_err(|error| format!("{who} has invalid resources: {error}"))?;
+    Ok(wanted.unallocated().allocate(role))
+}
+
+fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, String> {
+    let id = &task.task_id.value;
+    if task.resources.is_empty() {
+        return Err(format!("task '{id}' asks for no resources: it must ask for at least one"));
+    }
+    let wanted = allocated(&format!("task '{id}'"), &task.resources, context.role)?;
     if wanted.is_empty() {
         return Err(format!("task '{id}' asks for no resources: all its amounts are zero"));
     }
@@ -183,31 +225,30 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
 }
 
 /// A persistent volume says where in the sandbox it is to be.
-fn volume(id: &str, resource: &v1::Resource) -> Result<(), String> {
+fn volume(who: &str, resource: &v1::Resource) -> Result<(), String> {
     let Some(disk) = &resource.disk else { return Ok(()) };
     let persistence = disk.persistence.as_ref().map(|persistence| persistence.id.as_str());
     match (persistence, &disk.volume) {
         (None, None) => Ok(()),
         (None, Some(_)) => Err(format!(
-            "task '{id}' has a disk with 'disk.volume' but without 'disk.persistence': only persistent \
+            "{who} has a disk with 'disk.volume' but without 'disk.persistence': only persistent \
              volumes are mapped"
         )),
         (Some(volume), None) => Err(format!(
-            "task '{id}' uses the persistent volume '{volume}' without 'disk.volume': it says where in \
+            "{who} uses the persistent volume '{volume}' without 'disk.volume': it says where in \
              the sandbox the volume is to be"
         )),
         (Some(volume), Some(mount)) if mount.host_path.is_some() => Err(format!(
-            "task '{id}' uses the persistent volume '{volume}' with 'disk.volume.host_path': where it \
+            "{who} uses the persistent volume '{volume}' with 'disk.volume.host_path': where it \
              lies is the agent's choice"
         )),
-        (Some(volume), Some(mount)) => {
-            mezzo_types::validate_container_path(&mount.container_path).map_err(|rule| {
+        (Some(volume), Some(mount)) => mezzo_types::validate_container_path(&mount.container_path)
+            .map_err(|rule| {
                 format!(
-                    "task '{id}' uses the persistent volume '{volume}' with 'disk.volume.container_path' \
+                    "{who} uses the persistent volume '{volume}' with 'disk.volume.container_path' \
                      '{}', which {rule}",
                     mount.container_path
                 )
-            })
-        }
+            }),
     }
 }

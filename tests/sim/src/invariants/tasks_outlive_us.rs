@@ -67,7 +67,7 @@ impl Invariant for TasksOutliveUs {
             Fact::Limited { agent, container } => {
                 self.doomed.insert((*agent, (*container).clone()));
             }
-            Fact::Launches { agent, launch, .. } if launch.task.max_completion_time.is_some() => {
+            Fact::Launches { agent, launch, .. } if timed(launch) => {
                 self.timed.insert((*agent, launch.container.clone()), ());
             }
             Fact::Leaves { agent } => {
@@ -87,5 +87,13 @@ impl Invariant for TasksOutliveUs {
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// Whether the agent ends it by itself when its time is over.
+fn timed(launch: &mezzo_agent_core::Launch) -> bool {
+    match &launch.workload {
+        mezzo_agent_core::Workload::Task(task) => task.max_completion_time.is_some(),
+        mezzo_agent_core::Workload::Executor(_) => false,
     }
 }
