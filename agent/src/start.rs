@@ -342,6 +342,7 @@ impl Recovered {
             executors,
             store: store.clone(),
             flags: flags.told(),
+            start_time: clock.now().unix_secs_f64(),
             limits,
             budget: budget.clone(),
         };

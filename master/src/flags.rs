@@ -82,6 +82,18 @@ pub struct Flags {
     /// So many unreachable, and so many gone, agents are remembered; beyond it the oldest are forgotten.
     #[arg(long, alias = "registry_max_agent_count", default_value_t = 102_400)]
     pub registry_max_agent_count: usize,
+
+    /// So many removed frameworks are remembered for those who ask.
+    #[arg(long, alias = "max_completed_frameworks", default_value_t = 50)]
+    pub max_completed_frameworks: usize,
+
+    /// So many ended tasks of each framework are remembered for those who ask.
+    #[arg(long, alias = "max_completed_tasks_per_framework", default_value_t = 1000)]
+    pub max_completed_tasks_per_framework: usize,
+
+    /// So many may listen to operator events; one more, and the one who began first is cut off.
+    #[arg(long, alias = "max_operator_event_stream_subscribers", default_value_t = crate::view::SUBSCRIBERS_MAX)]
+    pub max_operator_event_stream_subscribers: usize,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

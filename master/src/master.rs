@@ -13,7 +13,7 @@ use mezzo_telemetry::{Heartbeat, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use crate::api::{self, Context};
+use crate::api::{self, Context, Readers};
 use crate::clock::Clock;
 use crate::flags::Flags;
 use crate::handle::Handle;
@@ -21,7 +21,7 @@ use crate::leader::Leader;
 use crate::log::{self, ReplicatedLog};
 use crate::metrics;
 use crate::registry_store::{RegistryError, RegistryStore};
-use crate::view::View;
+use crate::view::{MasterFacts, Memory, View};
 
 /// Why a master could not start or go on. Each names what to do.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +112,14 @@ pub async fn run(
     let (statistics, seen) = watch::channel(core.statistics());
     metrics::register(&metrics, seen, clock);
     metrics::register_store(&metrics, &disk);
-    let view = View::default();
+    let memory = Memory {
+        completed_frameworks: flags.max_completed_frameworks,
+        completed_tasks_per_framework: flags.max_completed_tasks_per_framework,
+    };
+    let view = View::new(memory, flags.max_operator_event_stream_subscribers);
+    metrics::register_view(&metrics, view.clone());
+    // Ends with this function.
+    let _passing = AbortOnDrop(tokio::spawn(view.clone().pass_on()));
     let (handle, inbox) = Handle::new();
     let open_files = mezzo_http_server::raise_open_files();
     let connections = mezzo_http_server::connections_beside(open_files, Share::Most);
@@ -120,16 +127,25 @@ pub async fn run(
     let gate = Gate::new(connections);
     metrics::register_port(&metrics, gate.clone());
     let budget = Budget::new(MEMORY_BYTES);
+    let elected_time = clock.now().unix_secs_f64();
     let context = Context {
         handle,
         limits,
         budget: budget.clone(),
-        view: view.clone(),
+        readers: Readers::new(view.clone()),
         metrics,
         store: disk.clone(),
+        master_facts: Arc::new(MasterFacts {
+            version: api::MESOS_VERSION.to_owned(),
+            start_time: started.unix_secs_f64(),
+            elected_time,
+            info: info.clone(),
+            cluster: flags.cluster.clone(),
+            flags: Arc::default(),
+        }),
         master_info: Arc::new(info),
         start_time: started.unix_secs_f64(),
-        elected_time: clock.now().unix_secs_f64(),
+        elected_time,
     };
     let router = api::router(context).await.map_err(MasterError::Api)?;
     let (stop, stopped) = watch::channel(false);
@@ -164,6 +180,15 @@ pub async fn run(
             Err(MasterError::StartAgain(failure))
         }
         _ => outcome,
+    }
+}
+
+/// A task that ends when this is dropped.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

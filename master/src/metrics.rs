@@ -8,6 +8,7 @@ use mezzo_telemetry::{Families, Labels, Metrics, Readings};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::view::View;
 
 /// States that a task is in for a while: gauges.
 const NOW: [(TaskState, &str); 5] = [
@@ -57,6 +58,13 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
         readings.gauge("master/store_refusing", f64::from(u8::from(refusing)));
         let slow = store.slowness().is_some();
         readings.gauge("master/store_slow", f64::from(u8::from(slow)));
+    });
+}
+
+/// Makes the endpoints show how many listen to operator events.
+pub(crate) fn register_view(metrics: &Metrics, view: View) {
+    metrics.source(move |readings| {
+        readings.gauge("master/operator_event_stream_subscribers", view.subscribers() as f64);
     });
 }
 

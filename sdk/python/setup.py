@@ -61,13 +61,14 @@ def generate() -> None:
 
 
 def init(files) -> str:
-    """Common messages under their own names, each endpoint's as a module of its own."""
+    """Common messages under their own names, those of an endpoint in a module of its own."""
     lines = [INIT_HEAD]
     names = []
     for file in files:
         module = Path(file.name).stem + "_pb2"
         if file.package != PACKAGE:
-            name = file.package[len(PACKAGE) + 1 :]
+            # The file of an endpoint has the name of its package; others have their own.
+            name = Path(file.name).stem
             lines.append(f"from {PACKAGE} import {module} as {name}\n")
             names.append(name)
             continue

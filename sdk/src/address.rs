@@ -37,6 +37,13 @@ pub(crate) fn parse(server: ServerKind, text: &str) -> Result<String, ConnectErr
     }
 }
 
+/// Host and port in a `Location`: `//host:port/…` as Mesos masters write it, or a whole address.
+pub(crate) fn of_location(location: &str) -> Option<String> {
+    let rest = location.strip_prefix("http:").unwrap_or(location);
+    let authority = rest.strip_prefix("//").unwrap_or(rest).split('/').next()?;
+    parse(ServerKind::Master, authority).ok()
+}
+
 fn default_port(server: ServerKind) -> u16 {
     match server {
         ServerKind::Master => 5050,

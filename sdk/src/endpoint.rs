@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
 
-use crate::address;
 use crate::error::{ConnectError, ServerKind};
 
 /// Long enough for a busy server on another continent, short enough for a person who waits.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A silent peer is asked for a sign of life this often, and given up when none comes in time.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -25,10 +24,6 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    pub(crate) fn parse(server: ServerKind, text: &str) -> Result<Self, ConnectError> {
-        Ok(Target { server, address: address::parse(server, text)? })
-    }
-
     /// Opens a connection now, so that a missing server is noticed here and not at the first call.
     pub(crate) async fn connect(&self) -> Result<Channel, ConnectError> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))
@@ -45,7 +40,7 @@ impl Target {
         endpoint.connect().await.map_err(|source| ConnectError::Unreachable {
             server: self.server,
             address: self.address.clone(),
-            source,
+            source: source.into(),
         })
     }
 }

@@ -51,12 +51,19 @@ impl Framework {
         self
     }
 
+    /// Whether tasks and executors outlive their agent's restarts. The default is that they do.
+    pub fn checkpoint(mut self, checkpoint: bool) -> Self {
+        self.info.checkpoint = Some(checkpoint);
+        self
+    }
+
     /// The id a former subscription was given: take its tasks over.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.info.id = Some(v1::FrameworkId { value: id.into() });
         self
     }
 
+    /// Adds what the framework understands.
     pub fn capability(mut self, capability: Capability) -> Self {
         let number = Some(capability as i32);
         if self.info.capabilities.iter().all(|known| known.r#type != number) {
@@ -72,6 +79,7 @@ impl Framework {
         self
     }
 
+    /// The machine of the scheduler, for people to read.
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
         self.info.hostname = Some(hostname.into());
         self

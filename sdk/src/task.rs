@@ -8,10 +8,15 @@ use crate::v1;
 /// Amounts a task asks for: CPUs, memory and disk in megabytes, a number of TCP/UDP ports, GPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Demand {
+    /// CPUs, in thousandths.
     pub cpus: f64,
+    /// Megabytes of memory.
     pub mem_mb: f64,
+    /// Megabytes of disk.
     pub disk_mb: f64,
+    /// Number of ports.
     pub ports: usize,
+    /// Number of GPUs.
     pub gpus: u32,
 }
 
@@ -45,18 +50,22 @@ impl Task {
         }
     }
 
+    /// Its id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// What it asks for.
     pub fn demand(&self) -> Demand {
         self.demand
     }
 
+    /// So many CPUs, in thousandths.
     pub fn cpus(mut self, cpus: f64) -> Self {
         self.demand.cpus = cpus;
         self
@@ -104,6 +113,7 @@ impl Task {
         self
     }
 
+    /// A variable of its environment.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         let environment = self.command.environment.get_or_insert_default();
         environment.variables.push(v1::environment::Variable {
@@ -150,6 +160,7 @@ impl Task {
         self
     }
 
+    /// A label, for people and tools to read.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push(v1::Label { key: key.into(), value: Some(value.into()) });
         self

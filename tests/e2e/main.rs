@@ -12,6 +12,7 @@ mod health;
 mod http;
 mod ill_disks;
 mod partition;
+mod reads;
 mod sandbox;
 mod slow_disks;
 mod survival;

@@ -8,6 +8,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
+use mezzo_http_server::query_value;
 use mezzo_proto::v1::{FileInfo, TimeInfo};
 use nix::sys::stat::SFlag;
 use nix::unistd::{Gid, Group, Uid, User};
@@ -17,7 +18,6 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::encoding::Refusal;
 use super::files::{CHUNK_BYTES, CHUNKS_AHEAD, Files, open_run};
-use super::query;
 use super::source::Source;
 use super::virtual_path::Place;
 use crate::sandbox::beneath::{Entry, Refused, list_beneath};
@@ -118,7 +118,7 @@ pub(super) async fn handle(
 }
 
 fn asked_path(query: Option<&str>) -> Result<String, Refusal> {
-    query::value(query, "path")
+    query_value(query, "path")
         .filter(|path| !path.is_empty())
         .ok_or_else(|| Refusal::bad("Expecting 'path=value' in query.\n".to_owned()))
 }
@@ -154,7 +154,7 @@ async fn read(files: &Files, query: Option<&str>) -> Result<Response, Refusal> {
 
 /// A number of the query; -1 is as good as none.
 fn number(query: Option<&str>, name: &str) -> Result<Option<u64>, Refusal> {
-    let Some(text) = query::value(query, name) else { return Ok(None) };
+    let Some(text) = query_value(query, name) else { return Ok(None) };
     match text.parse::<i64>() {
         Ok(-1) => Ok(None),
         Ok(value) => u64::try_from(value)
@@ -219,10 +219,13 @@ async fn debug(files: &Files, query: Option<&str>) -> Result<Response, Refusal> 
 
 /// JSON, or with `jsonp=name` a call of that function.
 fn answer(query: Option<&str>, value: &Value) -> Result<Response, Refusal> {
-    let Some(function) = query::value(query, "jsonp") else {
-        return Ok(
-            ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
-        );
+    answer_text(query, &value.to_string())
+}
+
+/// The same for JSON that is text already.
+pub(super) fn answer_text(query: Option<&str>, json: &str) -> Result<Response, Refusal> {
+    let Some(function) = query_value(query, "jsonp") else {
+        return Ok(([(header::CONTENT_TYPE, "application/json")], json.to_owned()).into_response());
     };
     // It becomes part of a script.
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '.');
@@ -230,7 +233,7 @@ fn answer(query: Option<&str>, value: &Value) -> Result<Response, Refusal> {
         return Err(Refusal::bad(format!("'{function}' cannot be the name of a function.\n")));
     }
     let kind = [(header::CONTENT_TYPE, "text/javascript")];
-    Ok((kind, format!("{function}({value});")).into_response())
+    Ok((kind, format!("{function}({json});")).into_response())
 }
 
 fn file_info(

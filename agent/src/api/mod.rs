@@ -9,9 +9,9 @@ mod executor_service;
 mod files;
 mod operator;
 mod operator_grpc;
-mod query;
 mod routes;
 mod source;
+mod state;
 mod statistics;
 mod virtual_path;
 
@@ -53,4 +53,6 @@ pub(crate) struct Context {
     pub(crate) store: Store,
     /// Name and value of every flag that is set.
     pub(crate) flags: Vec<v1::Flag>,
+    /// Wall-clock seconds at the start.
+    pub(crate) start_time: f64,
 }

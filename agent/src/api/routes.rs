@@ -11,7 +11,7 @@ use super::executor_service::ExecutorService;
 use super::statistics::off_the_loop;
 use super::{
     Context, MAX_MESSAGE_BYTES, browse, executor_grpc, executor_http, operator, operator_grpc,
-    statistics,
+    state, statistics,
 };
 
 /// The descriptors for gRPC reflection are damaged: a fault of the build.
@@ -56,6 +56,10 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
                 Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
                 Err(refusal) => refusal.into_response(),
             }
+        }
+        "/state" | "/state.json" => {
+            let query = request.uri().query().map(str::to_owned);
+            state::answer(&context, query).await
         }
         "/containers" => statistics::list(&context, true).await,
         "/monitor/statistics" | "/monitor/statistics.json" => {
@@ -129,8 +133,18 @@ mod tests {
         let flags = Vec::new();
         let meter = Meter::idle();
         let (executors, _) = ExecutorHandle::new();
-        let context =
-            Context { view, meter, metrics, files, executors, store, flags, limits, budget };
+        let context = Context {
+            view,
+            meter,
+            metrics,
+            files,
+            executors,
+            store,
+            flags,
+            limits,
+            budget,
+            start_time: 12.5,
+        };
         super::router(context).await.unwrap()
     }
 
@@ -156,6 +170,9 @@ mod tests {
             assert!(get("/version").await.1.contains(r#""version":"1.11.0""#));
             assert!(get("/metrics/snapshot").await.1.contains(r#""slave/tasks_finished":1"#));
             assert!(get("/metrics").await.1.contains("mezzo_slave_tasks_finished_total 1"));
+            assert!(
+                get("/state").await.1.contains(r#""start_time":12.5,"id":"","pid":"slave(1)@"#)
+            );
             assert_eq!(get("/containers").await, (200, "[]".into()));
             assert_eq!(get("/monitor/statistics").await, (200, "[]".into()));
             assert_eq!(get("/nowhere").await.0, 404);

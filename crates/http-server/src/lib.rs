@@ -15,19 +15,25 @@
 //! | `body` | reading a request's body within limits |
 //! | `frames` | the same for messages of gRPC streams |
 //! | `budget` | memory that large requests and answers share |
+//! | `leases` | answers in pieces that are shared |
+//! | `query` | the query of an address |
 
 mod body;
 mod budget;
 mod connection;
 mod frames;
 mod gate;
+mod leases;
 mod limits;
 mod open_files;
+mod query;
 mod serve;
 
 pub use body::{BodyRefusal, Received, answer_body, read_body};
 pub use budget::{Budget, Busy, Charge};
 pub use gate::Gate;
+pub use leases::Leases;
 pub use limits::{FREE_BYTES, Limits, MEMORY_BYTES, PEER_TIMEOUT_MIN};
 pub use open_files::{Share, connections_beside, open_files_at_start, raise_open_files};
+pub use query::query_value;
 pub use serve::serve;

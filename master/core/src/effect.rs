@@ -99,9 +99,18 @@ pub enum AgentState {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ViewChange {
     /// A framework came or changed.
-    Framework { info: v1::FrameworkInfo, connected: bool, active: bool },
-    /// A framework was removed for good; its tasks are history.
-    FrameworkCompleted(FrameworkId),
+    Framework {
+        info: v1::FrameworkInfo,
+        connected: bool,
+        active: bool,
+        /// Known from before this master took the lead, and not back yet.
+        recovered: bool,
+        registered_unix_ns: i64,
+        /// When it subscribed last, if that was not the first time.
+        reregistered_unix_ns: Option<i64>,
+    },
+    /// A framework was removed for good at that time; its tasks are history.
+    FrameworkCompleted { id: FrameworkId, unix_ns: i64 },
     /// An agent came or changed.
     Agent {
         info: v1::AgentInfo,

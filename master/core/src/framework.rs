@@ -21,6 +21,11 @@ pub(crate) struct Framework {
     pub(crate) heartbeat_due_ns: u64,
     /// When the framework is torn down, while disconnected.
     pub(crate) failover_due_ns: Option<u64>,
+    /// Known from before this master took the lead, and not back yet.
+    pub(crate) recovered: bool,
+    pub(crate) registered_unix_ns: i64,
+    /// When it subscribed last, if that was not the first time.
+    pub(crate) reregistered_unix_ns: Option<i64>,
     /// What SUBSCRIBED depends on.
     pub(crate) admitted: Position,
     pub(crate) tasks: BTreeMap<TaskId, Task>,

@@ -275,8 +275,14 @@ impl Master {
     pub(crate) fn view_framework(&mut self, id: &FrameworkId) {
         let Some(framework) = self.frameworks.get(id) else { return };
         let connected = framework.stream.is_some();
-        let change =
-            ViewChange::Framework { info: framework.info.clone(), connected, active: connected };
+        let change = ViewChange::Framework {
+            info: framework.info.clone(),
+            connected,
+            active: connected,
+            recovered: framework.recovered,
+            registered_unix_ns: framework.registered_unix_ns,
+            reregistered_unix_ns: framework.reregistered_unix_ns,
+        };
         self.view(change);
     }
 

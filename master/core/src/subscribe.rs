@@ -13,6 +13,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Call, Event, call, event};
+use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{FrameworkId, Now, Position, Quantities, ResourceName, Scalar};
 
@@ -20,6 +21,7 @@ use crate::effect::ViewChange;
 use crate::framework::{Framework, has_capability, roles_of};
 use crate::input::StreamId;
 use crate::master::Master;
+use crate::status::from_master;
 use crate::timers::Timer;
 use crate::validation;
 
@@ -132,6 +134,9 @@ impl Master {
             stream: None,
             heartbeat_due_ns: 0,
             failover_due_ns: None,
+            recovered: true,
+            registered_unix_ns: 0,
+            reregistered_unix_ns: None,
             admitted,
             tasks: BTreeMap::new(),
             executors: BTreeSet::new(),
@@ -218,6 +223,11 @@ impl Master {
             self.statistics.count_messages_of(principal);
         }
         framework.heartbeat_due_ns = due;
+        framework.recovered = false;
+        match framework.registered_unix_ns {
+            0 => framework.registered_unix_ns = now.unix_ns,
+            _ => framework.reregistered_unix_ns = Some(now.unix_ns),
+        }
         let failover_due = framework.failover_due_ns.take();
         let mut after = after.max(framework.admitted);
         if is_on(Bug::MasterSubscribesEarly) {
@@ -320,6 +330,11 @@ impl Master {
             self.statistics.task_moved(Some(last as i32), None);
             let mut seen = task.to_view();
             seen.state = last as i32;
+            if !ended {
+                let message = format!("Framework '{id}' was removed");
+                let (agent, reason) = (Some(&task.agent), Some(Reason::FrameworkRemoved));
+                seen.statuses = vec![from_master(now, task_id, agent, last, reason, message)];
+            }
             self.view(ViewChange::Task(seen));
             agents.insert(task.agent.clone());
             if let Some(agent) = self.agents.get_mut(&task.agent) {
@@ -352,7 +367,7 @@ impl Master {
             let framework_id = oldest.to_string();
             self.persist(CommandKind::RemoveFramework(RemoveFramework { framework_id }));
         }
-        self.view(ViewChange::FrameworkCompleted(id.clone()));
+        self.view(ViewChange::FrameworkCompleted { id: id.clone(), unix_ns: now.unix_ns });
         position
     }
 }

@@ -2,8 +2,13 @@
 //! The handlers translate; what a call means is decided in the core, whatever way it came.
 
 mod agent_link;
+mod endpoints;
+mod files;
 mod operator;
 mod operator_grpc;
+mod operator_service;
+mod readers;
+mod reads;
 mod reservations;
 mod routes;
 mod scheduler_grpc;
@@ -19,10 +24,12 @@ use mezzo_store::{Shortage, Store};
 use mezzo_telemetry::Metrics;
 
 use crate::handle::Handle;
-use crate::view::View;
+use crate::view::MasterFacts;
 
 pub(crate) use operator::MESOS_VERSION;
+pub(crate) use readers::Readers;
 pub(crate) use routes::router;
+pub(crate) use scheduler_http::Encoding;
 
 /// Largest body of a request, and largest gRPC message, in bytes: an ACCEPT of some ten thousand
 /// tasks.
@@ -32,7 +39,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) handle: Handle,
-    pub(crate) view: View,
+    pub(crate) readers: Readers,
     pub(crate) metrics: Arc<Metrics>,
     /// Asked for its room only.
     pub(crate) store: Store,
@@ -40,6 +47,8 @@ pub(crate) struct Context {
     /// Memory that large requests and answers share.
     pub(crate) budget: Budget,
     pub(crate) master_info: Arc<v1::MasterInfo>,
+    /// What `/state` tells of this master.
+    pub(crate) master_facts: Arc<MasterFacts>,
     /// Wall-clock seconds at the start, and when the lead was taken.
     pub(crate) start_time: f64,
     pub(crate) elected_time: f64,

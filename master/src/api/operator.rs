@@ -9,17 +9,13 @@ use mezzo_master_core::{Answer, Refusal};
 use mezzo_proto::json;
 use mezzo_proto::v1;
 use mezzo_proto::v1::master::call::Type;
-use mezzo_proto::v1::master::response::{
-    self, GetExecutors, GetHealth, GetMaster, GetMetrics, GetOperations, GetRoles, GetState,
-    GetVersion,
-};
+use mezzo_proto::v1::master::response::{self, GetHealth, GetMaster, GetMetrics, GetVersion};
 use mezzo_proto::v1::master::{Call, Response as OperatorResponse};
 use mezzo_types::{AgentId, FrameworkId};
 use prost::Message;
 
-use super::Context;
-use super::reservations;
 use super::scheduler_http::{Encoding, receive, refuse, unavailable};
+use super::{Context, files, reads, reservations};
 use crate::handle::Gone;
 
 /// What `/version` says. Clients of Mesos parse the version and decide by it, so it names the Mesos
@@ -57,6 +53,9 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
         let message = format!("Failed to parse body into Call protobuf: {error}");
         refuse(StatusCode::BAD_REQUEST, message)
     })?;
+    if let Some(answered) = reads::answer(&context, &call, &parts.headers, accepted).await {
+        return answered;
+    }
     // Mesos answers orders that the agent has yet to carry out with 202.
     let done =
         if reservations::is_operation(&call) { StatusCode::ACCEPTED } else { StatusCode::OK };
@@ -89,6 +88,9 @@ pub(crate) async fn invoke(
     context: &Context,
     call: Call,
 ) -> Result<Option<OperatorResponse>, CallError> {
+    if let Some(refusal) = files::refusal(&call) {
+        return Err(refusal);
+    }
     let number = call.r#type.unwrap_or_default();
     let kind = Type::try_from(number).unwrap_or(Type::Unknown);
     let empty = OperatorResponse::default();
@@ -107,29 +109,6 @@ pub(crate) async fn invoke(
                 master_info: Some((*context.master_info).clone()),
                 start_time: Some(context.start_time),
                 elected_time: Some(context.elected_time),
-            }),
-            ..empty
-        },
-        Type::GetTasks => OperatorResponse { get_tasks: Some(context.view.tasks()), ..empty },
-        Type::GetAgents => OperatorResponse { get_agents: Some(context.view.agents()), ..empty },
-        Type::GetFrameworks => {
-            OperatorResponse { get_frameworks: Some(context.view.frameworks()), ..empty }
-        }
-        Type::GetRoles => {
-            OperatorResponse { get_roles: Some(GetRoles { roles: context.view.roles() }), ..empty }
-        }
-        Type::GetExecutors => {
-            OperatorResponse { get_executors: Some(GetExecutors::default()), ..empty }
-        }
-        Type::GetOperations => {
-            OperatorResponse { get_operations: Some(GetOperations::default()), ..empty }
-        }
-        Type::GetState => OperatorResponse {
-            get_state: Some(GetState {
-                get_tasks: Some(context.view.tasks()),
-                get_executors: Some(GetExecutors::default()),
-                get_frameworks: Some(context.view.frameworks()),
-                get_agents: Some(context.view.agents()),
             }),
             ..empty
         },

@@ -12,7 +12,7 @@ use super::Context;
 use super::operator::invoke;
 use super::scheduler_grpc::unavailable;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Api {
     context: Context,
 }
@@ -34,11 +34,13 @@ impl Operator for Api {
 
     type SubscribeStream = futures::stream::Empty<Result<Event, Status>>;
 
+    /// [`OperatorService`](super::operator_service::OperatorService) answers it, and `Invoke`.
+
     async fn subscribe(
         &self,
         _: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented("SUBSCRIBE is not answered by this version of Mezzo"))
+        Err(Status::internal("SUBSCRIBE came the wrong way"))
     }
 
     async fn kill_task(
@@ -68,7 +70,7 @@ impl Operator for Api {
 }
 
 /// An HTTP code as gRPC says it.
-fn status(code: u16, message: String) -> Status {
+pub(crate) fn status(code: u16, message: String) -> Status {
     match code {
         400 => Status::invalid_argument(message),
         403 => Status::permission_denied(message),

@@ -6,11 +6,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use mezzo_proto::internal::v1::agent_link_server::AgentLinkServer;
-use mezzo_proto::v1::master::operator_server::OperatorServer;
 
 use super::{
-    Context, MAX_MESSAGE_BYTES, agent_link, operator, operator_grpc, scheduler_grpc,
-    scheduler_http, scheduler_service::SchedulerService,
+    Context, MAX_MESSAGE_BYTES, agent_link, endpoints, files, operator,
+    operator_service::OperatorService, scheduler_grpc, scheduler_http,
+    scheduler_service::SchedulerService,
 };
 
 /// The whole API of a leading master.
@@ -25,11 +25,9 @@ pub(crate) async fn router(context: Context) -> anyhow::Result<axum::Router> {
     let scheduler = SchedulerService::new(scheduler_grpc::Api::new(context.clone()));
     let link = AgentLinkServer::new(agent_link::Api::new(context.clone()))
         .max_decoding_message_size(MAX_MESSAGE_BYTES);
-    let operator = OperatorServer::new(operator_grpc::Api::new(context.clone()))
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(usize::MAX);
+    let operator = OperatorService::new(context.clone());
     health.set_serving::<SchedulerService>().await;
-    health.set_serving::<OperatorServer<operator_grpc::Api>>().await;
+    health.set_serving::<OperatorService>().await;
     let mut routes = tonic::service::Routes::new(scheduler);
     routes = routes
         .add_service(link)
@@ -41,10 +39,10 @@ pub(crate) async fn router(context: Context) -> anyhow::Result<axum::Router> {
 }
 
 async fn dispatch(context: Context, request: Request) -> Response {
-    let full = request.uri().path().trim_end_matches('/');
+    let full = request.uri().path().trim_end_matches('/').to_owned();
     let path = match full.strip_prefix("/master") {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-        _ => full,
+        _ => &full,
     };
     match path {
         "/health" => health(&context),
@@ -60,7 +58,16 @@ async fn dispatch(context: Context, request: Request) -> Response {
         _ if under(path, "/api/v1") => {
             post(request, |request| operator::handle(context, request)).await
         }
-        _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
+        _ => {
+            let (head, _) = request.into_parts();
+            if let Some(answer) = files::answer(path, &head) {
+                return answer;
+            }
+            if let Some(answer) = endpoints::answer(&context, path, &head).await {
+                return answer;
+            }
+            (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response()
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::CallError;
-use crate::scheduler::connection::Command;
+use crate::error::{CallError, ServerKind};
+use crate::link::Command;
+use crate::scheduler::api::Api;
 use crate::task::kill_policy;
-use crate::v1::scheduler::{Call, call};
+use crate::v1::scheduler::{Call, OfferConstraints, call};
 use crate::v1::{self, offer};
 
 /// Tells the master things on behalf of the framework. Cheap to clone; any number of calls may be
@@ -19,14 +20,22 @@ use crate::v1::{self, offer};
 /// # Errors
 /// All methods fail with [`CallError`]: refused by the master with a code and a sentence, or
 /// disconnected, or the subscription has ended.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Calls {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Command<Api>>,
     framework_id: v1::FrameworkId,
 }
 
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls")
+            .field("framework_id", &self.framework_id.value)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Calls {
-    pub(crate) fn new(commands: mpsc::Sender<Command>, framework_id: v1::FrameworkId) -> Self {
+    pub(crate) fn new(commands: mpsc::Sender<Command<Api>>, framework_id: v1::FrameworkId) -> Self {
         Calls { commands, framework_id }
     }
 
@@ -132,14 +141,14 @@ impl Calls {
         }
     }
 
-    /// Queues an acknowledgement without awaiting its answer. Completes when it is queued or can
-    /// never be.
-    pub(crate) async fn queue_acknowledgement(&self, status: &v1::TaskStatus) {
-        if let Some(call) = acknowledgement(status)
-            && let Ok(permit) = self.commands.reserve().await
-        {
+    /// Queues a call without awaiting its answer. Completes when it is queued or can never be.
+    /// Cancel-safe: the call is queued as the last thing.
+    pub(crate) async fn queue(&self, mut call: Call) {
+        let name = name_of(&call);
+        call.framework_id = Some(self.framework_id.clone());
+        if let Ok(permit) = self.commands.reserve().await {
             let (reply, _) = oneshot::channel();
-            permit.send(Command { name: "ACKNOWLEDGE", call, reply });
+            permit.send(Command { name, call, reply });
         }
     }
 
@@ -148,38 +157,81 @@ impl Calls {
         &self,
         status: &v1::OperationStatus,
     ) -> Result<(), CallError> {
-        let (Some(uuid), Some(operation_id)) = (&status.uuid, &status.operation_id) else {
-            return Err(CallError::Invalid {
+        match operation_acknowledgement(status) {
+            Some(call) => self.call(call).await,
+            None => Err(CallError::Invalid {
                 call: "ACKNOWLEDGE_OPERATION_STATUS",
                 problem: "a status with a uuid and an operation id",
-            });
-        };
+            }),
+        }
+    }
+
+    /// Asks once for the state of tasks, of all that the master knows if none is named. The answers
+    /// come as updates without a uuid; where the master does not know yet, none comes.
+    /// [`crate::Events::reconcile`] asks until all are answered.
+    pub async fn reconcile(
+        &self,
+        tasks: impl IntoIterator<Item = (v1::TaskId, Option<v1::AgentId>)>,
+    ) -> Result<(), CallError> {
+        self.call(reconciliation(tasks)).await
+    }
+
+    /// Asks for the state of operations, of all that the master knows if none is named. The
+    /// answers come as operation updates without a uuid.
+    pub async fn reconcile_operations(
+        &self,
+        operations: impl IntoIterator<Item = call::reconcile_operations::Operation>,
+    ) -> Result<(), CallError> {
+        let operations = operations.into_iter().collect();
         self.call(Call {
-            r#type: Some(call::Type::AcknowledgeOperationStatus as i32),
-            acknowledge_operation_status: Some(call::AcknowledgeOperationStatus {
-                agent_id: status.agent_id.clone(),
-                resource_provider_id: status.resource_provider_id.clone(),
-                uuid: uuid.value.clone(),
-                operation_id: operation_id.clone(),
+            r#type: Some(call::Type::ReconcileOperations as i32),
+            reconcile_operations: Some(call::ReconcileOperations { operations }),
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// Agrees to give resources back for a maintenance. To be done with the resources in time is
+    /// left to the framework. Not to be asked again for `refuse`.
+    pub async fn accept_inverse_offers(
+        &self,
+        offer_ids: Vec<v1::OfferId>,
+        refuse: Option<Duration>,
+    ) -> Result<(), CallError> {
+        self.call(Call {
+            r#type: Some(call::Type::AcceptInverseOffers as i32),
+            accept_inverse_offers: Some(call::AcceptInverseOffers {
+                inverse_offer_ids: offer_ids,
+                filters: filters(refuse),
             }),
             ..Default::default()
         })
         .await
     }
 
-    /// Asks for the state of tasks, of all that the master knows if none is named. The answers
-    /// come as updates without a uuid.
-    pub async fn reconcile(
+    /// Says that the resources will not be given back; the maintenance may come all the same. Not
+    /// to be asked again for `refuse`.
+    pub async fn decline_inverse_offers(
         &self,
-        tasks: impl IntoIterator<Item = (v1::TaskId, Option<v1::AgentId>)>,
+        offer_ids: Vec<v1::OfferId>,
+        refuse: Option<Duration>,
     ) -> Result<(), CallError> {
-        let tasks = tasks
-            .into_iter()
-            .map(|(task_id, agent_id)| call::reconcile::Task { task_id, agent_id })
-            .collect();
         self.call(Call {
-            r#type: Some(call::Type::Reconcile as i32),
-            reconcile: Some(call::Reconcile { tasks }),
+            r#type: Some(call::Type::DeclineInverseOffers as i32),
+            decline_inverse_offers: Some(call::DeclineInverseOffers {
+                inverse_offer_ids: offer_ids,
+                filters: filters(refuse),
+            }),
+            ..Default::default()
+        })
+        .await
+    }
+
+    /// Asks for particular resources. Masters take note of it and offer as they always do.
+    pub async fn request(&self, requests: Vec<v1::Request>) -> Result<(), CallError> {
+        self.call(Call {
+            r#type: Some(call::Type::Request as i32),
+            request: Some(call::Request { requests }),
             ..Default::default()
         })
         .await
@@ -214,11 +266,12 @@ impl Calls {
         .await
     }
 
-    /// Replaces the framework's description and its suppressed roles.
+    /// Replaces the framework's description, its suppressed roles and its offer constraints.
     pub async fn update_framework(
         &self,
         framework: impl Into<v1::FrameworkInfo>,
         suppressed_roles: Vec<String>,
+        offer_constraints: Option<OfferConstraints>,
     ) -> Result<(), CallError> {
         let mut framework_info = framework.into();
         framework_info.id = Some(self.framework_id.clone());
@@ -227,7 +280,7 @@ impl Calls {
             update_framework: Some(call::UpdateFramework {
                 framework_info,
                 suppressed_roles,
-                offer_constraints: None,
+                offer_constraints,
             }),
             ..Default::default()
         })
@@ -241,23 +294,27 @@ impl Calls {
     }
 
     /// Sends any call, with the framework's id filled in.
-    pub async fn call(&self, call: Call) -> Result<(), CallError> {
-        let name = call
-            .r#type
-            .and_then(|number| call::Type::try_from(number).ok())
-            .unwrap_or(call::Type::Unknown)
-            .as_str_name();
+    pub async fn call(&self, mut call: Call) -> Result<(), CallError> {
+        let name = name_of(&call);
+        call.framework_id = Some(self.framework_id.clone());
         let (reply, answer) = oneshot::channel();
         let command = Command { name, call, reply };
         if self.commands.send(command).await.is_err() {
             return Err(CallError::Ended { call: name });
         }
         // A session that breaks drops the replies it owes.
-        answer.await.unwrap_or(Err(CallError::Disconnected { call: name }))
+        let disconnected = CallError::Disconnected { server: ServerKind::Master, call: name };
+        answer.await.unwrap_or(Err(disconnected))
     }
 }
 
-fn acknowledgement(status: &v1::TaskStatus) -> Option<Call> {
+fn name_of(call: &Call) -> &'static str {
+    let kind = call.r#type.and_then(|number| call::Type::try_from(number).ok());
+    kind.unwrap_or(call::Type::Unknown).as_str_name()
+}
+
+/// None for a status that nobody waits to see acknowledged.
+pub(crate) fn acknowledgement(status: &v1::TaskStatus) -> Option<Call> {
     let acknowledge = call::Acknowledge {
         agent_id: status.agent_id.clone()?,
         task_id: status.task_id.clone(),
@@ -268,6 +325,36 @@ fn acknowledgement(status: &v1::TaskStatus) -> Option<Call> {
         acknowledge: Some(acknowledge),
         ..Default::default()
     })
+}
+
+/// None for a status that nobody waits to see acknowledged.
+pub(crate) fn operation_acknowledgement(status: &v1::OperationStatus) -> Option<Call> {
+    let acknowledge = call::AcknowledgeOperationStatus {
+        agent_id: status.agent_id.clone(),
+        resource_provider_id: status.resource_provider_id.clone(),
+        uuid: status.uuid.as_ref()?.value.clone(),
+        operation_id: status.operation_id.clone()?,
+    };
+    Some(Call {
+        r#type: Some(call::Type::AcknowledgeOperationStatus as i32),
+        acknowledge_operation_status: Some(acknowledge),
+        ..Default::default()
+    })
+}
+
+/// RECONCILE of these tasks, of all if there are none.
+pub(crate) fn reconciliation(
+    tasks: impl IntoIterator<Item = (v1::TaskId, Option<v1::AgentId>)>,
+) -> Call {
+    let tasks = tasks
+        .into_iter()
+        .map(|(task_id, agent_id)| call::reconcile::Task { task_id, agent_id })
+        .collect();
+    Call {
+        r#type: Some(call::Type::Reconcile as i32),
+        reconcile: Some(call::Reconcile { tasks }),
+        ..Default::default()
+    }
 }
 
 fn filters(refuse: Option<Duration>) -> Option<v1::Filters> {

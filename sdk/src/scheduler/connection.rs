@@ -4,52 +4,21 @@
 //! an event may itself be waiting for that answer. So events that find their queue full end the
 //! session, calls then fail as disconnected, and the queue drains.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
-use crate::endpoint::Target;
-use crate::error::{CallError, ConnectError, Ended};
-use crate::scheduler::backoff::Backoff;
+use crate::backoff::Backoff;
+use crate::error::{ConnectError, Ended, ServerKind};
+use crate::link::{Broken, Command, Finder, Link, Opened, Session, Step};
+use crate::scheduler::api::{Api, Note};
 use crate::scheduler::event::{Event, Heard};
-use crate::scheduler::session::{self, FIRST_SEQUENCE, Session};
-use crate::v1::scheduler::call::{Subscribe, Type};
-use crate::v1::scheduler::connect_response::Message;
-use crate::v1::scheduler::{Call, CallResult, ConnectRequest};
-
-/// Calls sent and not yet answered; more wait in the command queue.
-const MAX_PENDING: usize = 4096;
-
-/// So many heartbeats may fail to appear before the master is taken for dead. Counted from the
-/// first one seen: HTTP/2 keep-alive covers masters that send none.
-const MISSED_HEARTBEATS: u32 = 5;
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-
-/// A call on its way from [`crate::Calls`] to the master.
-#[derive(Debug)]
-pub(crate) struct Command {
-    pub(crate) name: &'static str,
-    pub(crate) call: Call,
-    pub(crate) reply: oneshot::Sender<Result<(), CallError>>,
-}
-
-impl Command {
-    fn refuse_disconnected(self) {
-        // The caller may have stopped waiting.
-        let _ = self.reply.send(Err(CallError::Disconnected { call: self.name }));
-    }
-}
-
-struct Pending {
-    name: &'static str,
-    teardown: bool,
-    reply: oneshot::Sender<Result<(), CallError>>,
-}
+use crate::scheduler::subscription::Subscription;
+use crate::v1;
+use crate::v1::scheduler;
 
 /// How a session came to its end.
 enum Over {
@@ -59,30 +28,55 @@ enum Over {
     Lost(String),
 }
 
+/// A subscription that stands, its first event read.
+pub(crate) struct Subscribed {
+    link: Link<Api>,
+    first: scheduler::Event,
+    event: Event,
+    pub(crate) framework_id: v1::FrameworkId,
+}
+
+/// Finds a master that takes the subscription.
+pub(crate) async fn subscribe(
+    finder: &Finder,
+    subscription: &Subscription,
+) -> Result<Subscribed, ConnectError> {
+    let Opened { link, first, target } = finder.open::<Api>(&subscription.call()).await?;
+    let refused = |message| ConnectError::Refused {
+        server: target.server,
+        address: target.address.clone(),
+        code: 403,
+        message,
+    };
+    let problem = match Heard::from_wire(first.clone()) {
+        Heard::Event(event) => match &event {
+            Event::Subscribed { framework_id, .. } => {
+                let framework_id = framework_id.clone();
+                return Ok(Subscribed { link, first, event, framework_id });
+            }
+            _ => "an event came before SUBSCRIBED".to_owned(),
+        },
+        Heard::Error(message) => return Err(refused(message)),
+        Heard::Heartbeat => "a heartbeat came before SUBSCRIBED".to_owned(),
+        Heard::Unintelligible => "its first event is not SUBSCRIBED".to_owned(),
+    };
+    Err(ConnectError::Protocol { server: target.server, address: target.address, problem })
+}
+
 pub(crate) struct Connection {
-    target: Target,
-    subscribe: Subscribe,
-    backoff: Backoff,
-    commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Result<Event, Ended>>,
+    pub(crate) finder: Finder,
+    pub(crate) subscription: Subscription,
+    pub(crate) backoff: Backoff,
+    pub(crate) commands: mpsc::Receiver<Command<Api>>,
+    pub(crate) events: mpsc::Sender<Result<Event, Ended>>,
 }
 
 impl Connection {
-    pub(crate) fn new(
-        target: Target,
-        subscribe: Subscribe,
-        backoff: Backoff,
-        commands: mpsc::Receiver<Command>,
-        events: mpsc::Sender<Result<Event, Ended>>,
-    ) -> Self {
-        Connection { target, subscribe, backoff, commands, events }
-    }
-
-    pub(crate) async fn run(mut self, first: Session) {
-        let mut session = first;
+    pub(crate) async fn run(mut self, first: Subscribed) {
+        let mut subscribed = first;
         let ended = loop {
-            self.subscribe.framework_info.id = Some(session.framework_id.clone());
-            let reason = match self.serve(session).await {
+            self.subscription.named(subscribed.framework_id.clone());
+            let reason = match self.serve(subscribed).await {
                 Over::Unwanted => return,
                 Over::Ended(ended) => break ended,
                 Over::Lost(reason) => reason,
@@ -90,8 +84,8 @@ impl Connection {
             if self.announce(reason).await.is_none() {
                 return;
             }
-            session = match self.reconnect().await {
-                Some(Ok(session)) => session,
+            subscribed = match self.reconnect().await {
+                Some(Ok(subscribed)) => subscribed,
                 Some(Err(ended)) => break ended,
                 None => return,
             };
@@ -99,81 +93,47 @@ impl Connection {
         // First let go of the callers, who may be what keeps the queue from draining.
         self.commands.close();
         while let Some(command) = self.commands.recv().await {
-            let _ = command.reply.send(Err(CallError::Ended { call: command.name }));
+            command.refuse_ended();
         }
         let _ = self.events.send(Err(ended)).await;
     }
 
-    async fn serve(&mut self, session: Session) -> Over {
-        let Session { framework_id, subscribed, outgoing, mut incoming } = session;
-        let mut pending: HashMap<u64, Pending> = HashMap::new();
-        let mut queued: Option<ConnectRequest> = None;
-        let mut sequence = FIRST_SEQUENCE;
-        let mut heartbeat_deadline: Option<Instant> = None;
-        if let Some(over) = self.forward(subscribed) {
+    async fn serve(&mut self, subscribed: Subscribed) -> Over {
+        let Subscribed { link, first, event, .. } = subscribed;
+        let mut session = Session::new(link, &first);
+        if let Some(over) = self.forward(event) {
             return over;
         }
         self.backoff.reset();
-
-        // Unanswered calls fail when `pending` goes: dropping `reply` is the signal.
         loop {
-            let watchdog = heartbeat_deadline.unwrap_or_else(Instant::now);
-            tokio::select! {
-                // Cancel-safe: what has been received of a message stays in the stream.
-                message = incoming.message() => {
-                    let message = match message {
-                        Ok(Some(response)) => response.message,
-                        Ok(None) => return Over::Lost("the master closed the stream".to_owned()),
-                        Err(status) => return self.judge(&status),
-                    };
-                    if let Some(deadline) = heartbeat_deadline.as_mut() {
-                        *deadline = Instant::now() + HEARTBEAT_INTERVAL * MISSED_HEARTBEATS;
-                    }
-                    match message {
-                        Some(Message::Result(result)) => {
-                            let torn_down = settle(&mut pending, result);
-                            if torn_down {
-                                return Over::Ended(Ended::TornDown);
-                            }
-                        }
-                        Some(Message::Event(event)) => match Heard::from_wire(event) {
-                            Heard::Event(event) => {
-                                if let Some(over) = self.forward(event) {
-                                    return over;
-                                }
-                            }
-                            Heard::Heartbeat => {
-                                heartbeat_deadline =
-                                    Some(Instant::now() + HEARTBEAT_INTERVAL * MISSED_HEARTBEATS);
-                            }
-                            Heard::Error(message) => return Over::Ended(Ended::Error { message }),
-                            Heard::Unintelligible => {}
-                        },
-                        None => {}
-                    }
-                }
-                // Cancel-safe: a permit not taken is returned.
-                permit = outgoing.reserve(), if queued.is_some() => match (permit, queued.take()) {
-                    (Ok(permit), Some(request)) => permit.send(request),
-                    _ => return Over::Lost("the stream to the master is closed".to_owned()),
-                },
-                // Cancel-safe: a command is either received or still in the queue.
-                Some(command) = self.commands.recv(),
-                    if queued.is_none() && pending.len() < MAX_PENDING =>
-                {
-                    sequence += 1;
-                    let mut call = command.call;
-                    call.framework_id = Some(framework_id.clone());
-                    let teardown = call.r#type == Some(Type::Teardown as i32);
-                    pending.insert(
-                        sequence,
-                        Pending { name: command.name, teardown, reply: command.reply },
-                    );
-                    queued = Some(ConnectRequest { seq: sequence, call: Some(call) });
-                }
+            let step = tokio::select! {
+                // Cancel-safe, see there.
+                step = session.step(&mut self.commands) => step,
                 () = self.events.closed() => return Over::Unwanted,
-                () = sleep_until(watchdog), if heartbeat_deadline.is_some() => {
-                    return Over::Lost("the master's heartbeats stopped".to_owned());
+            };
+            match step {
+                Ok(Step::Event(event)) => match Heard::from_wire(event) {
+                    Heard::Event(event) => {
+                        if let Some(over) = self.forward(event) {
+                            return over;
+                        }
+                    }
+                    Heard::Error(message) => {
+                        return Over::Ended(Ended::Error { server: ServerKind::Master, message });
+                    }
+                    Heard::Heartbeat | Heard::Unintelligible => {}
+                },
+                Ok(Step::Answered { note: Note::Teardown, taken: true }) => {
+                    return Over::Ended(Ended::TornDown);
+                }
+                Ok(Step::Answered { note, taken: true }) => self.subscription.changed(note),
+                Ok(Step::Answered { taken: false, .. }) => {}
+                Err(Broken::Lost(reason)) => return Over::Lost(reason),
+                Err(Broken::For(error)) => {
+                    return match error.final_word() {
+                        Some(ended) => Over::Ended(ended),
+                        None => Over::Lost(error.to_string()),
+                    };
                 }
             }
         }
@@ -187,16 +147,6 @@ impl Connection {
                 "{} events were waiting for the framework",
                 self.events.max_capacity()
             ))),
-        }
-    }
-
-    fn judge(&self, status: &tonic::Status) -> Over {
-        match session::refusal(&self.target, status) {
-            ConnectError::Refused { code, message, .. } => {
-                Over::Ended(Ended::Refused { code, message })
-            }
-            ConnectError::Protocol { problem, .. } => Over::Ended(Ended::Protocol { problem }),
-            _ => Over::Lost(status.message().to_owned()),
         }
     }
 
@@ -214,24 +164,22 @@ impl Connection {
     }
 
     /// A new session, or why there cannot be one. None if the application has gone.
-    async fn reconnect(&mut self) -> Option<Result<Session, Ended>> {
-        let target = self.target.clone();
-        let subscribe = self.subscribe.clone();
+    async fn reconnect(&mut self) -> Option<Result<Subscribed, Ended>> {
+        let finder = self.finder.clone();
+        let subscription = self.subscription.clone();
         loop {
             let pause = self.backoff.next_pause();
             let attempt = async {
                 sleep(pause).await;
-                session::open(&target, &subscribe).await
+                subscribe(&finder, &subscription).await
             };
             match self.meanwhile(attempt).await? {
-                Ok(session) => return Some(Ok(session)),
-                Err(ConnectError::Refused { code, message, .. }) => {
-                    return Some(Err(Ended::Refused { code, message }));
+                Ok(subscribed) => return Some(Ok(subscribed)),
+                Err(error) => {
+                    if let Some(ended) = error.final_word() {
+                        return Some(Err(ended));
+                    }
                 }
-                Err(ConnectError::Protocol { problem, .. }) => {
-                    return Some(Err(Ended::Protocol { problem }));
-                }
-                Err(_) => {}
             }
         }
     }
@@ -247,53 +195,6 @@ impl Connection {
                 // Cancel-safe. Without senders the arm rests: then `closed` is about to fire.
                 Some(command) = self.commands.recv() => command.refuse_disconnected(),
             }
-        }
-    }
-}
-
-/// Hands an answer to its caller. True if it confirms that the framework was torn down.
-fn settle(pending: &mut HashMap<u64, Pending>, result: CallResult) -> bool {
-    let Some(waiting) = pending.remove(&result.seq) else {
-        return false;
-    };
-    let taken = (200..300).contains(&result.code);
-    let answer = if taken {
-        Ok(())
-    } else {
-        Err(CallError::Refused { call: waiting.name, code: result.code, message: result.message })
-    };
-    let _ = waiting.reply.send(answer);
-    taken && waiting.teardown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waiting(
-        teardown: bool,
-    ) -> (HashMap<u64, Pending>, oneshot::Receiver<Result<(), CallError>>) {
-        let (reply, answer) = oneshot::channel();
-        (HashMap::from([(7, Pending { name: "KILL", teardown, reply })]), answer)
-    }
-
-    #[test]
-    fn answers_find_their_caller_by_sequence() {
-        let (mut pending, mut answer) = waiting(false);
-        assert!(!settle(&mut pending, CallResult { seq: 6, code: 202, message: String::new() }));
-        assert!(answer.try_recv().is_err());
-        let refused = CallResult { seq: 7, code: 400, message: "no such task".to_owned() };
-        assert!(!settle(&mut pending, refused));
-        let error = answer.try_recv().expect("answered").expect_err("refused");
-        assert_eq!(error.to_string(), "the master refused KILL with 400: no such task");
-    }
-
-    #[test]
-    fn only_an_accepted_teardown_ends_the_subscription() {
-        for (code, ends) in [(202, true), (403, false)] {
-            let (mut pending, _answer) = waiting(true);
-            let result = CallResult { seq: 7, code, message: String::new() };
-            assert_eq!(settle(&mut pending, result), ends);
         }
     }
 }

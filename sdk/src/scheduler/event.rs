@@ -9,33 +9,47 @@ pub enum Event {
     /// The subscription stands, for the first time or again after `Disconnected`. Offers made
     /// before are void.
     Subscribed {
+        /// The id that the master knows the framework by.
         framework_id: v1::FrameworkId,
+        /// Who leads, if it says so.
         master: Option<v1::MasterInfo>,
     },
+    /// Resources to be used with [`crate::Calls::launch`] or [`crate::Calls::accept`], or declined.
     Offers(Vec<v1::Offer>),
+    /// Requests to give resources back before a maintenance.
     InverseOffers(Vec<v1::InverseOffer>),
     /// The offer is void.
     Rescinded(v1::OfferId),
+    /// The request to give resources back is void.
     InverseRescinded(v1::OfferId),
     /// News of a task. To be acknowledged if it has a `uuid`, see [`crate::Acknowledgement`].
     Update(v1::TaskStatus),
-    /// News of an operation on resources, to be acknowledged with
-    /// [`crate::Calls::acknowledge_operation`] if it has a `uuid`.
+    /// News of an operation on resources. To be acknowledged if it has a `uuid`, see
+    /// [`crate::Acknowledgement`].
     OperationUpdate(v1::OperationStatus),
     /// Data from an executor of the framework.
     Message {
+        /// Where the executor runs.
         agent_id: v1::AgentId,
+        /// Which executor.
         executor_id: v1::ExecutorId,
+        /// As the executor sent it.
         data: Vec<u8>,
     },
     /// An agent was removed or, with an executor id, an executor ended.
     Failure {
+        /// Which agent, or the executor's.
         agent_id: Option<v1::AgentId>,
+        /// Which executor.
         executor_id: Option<v1::ExecutorId>,
+        /// How the executor ended, as `wait` has it.
         status: Option<i32>,
     },
+    /// Every task named to [`crate::Events::reconcile`] has been heard of since.
+    Reconciled,
     /// The connection is lost and will be made anew.
     Disconnected {
+        /// What happened to it.
         reason: String,
     },
 }

@@ -1,7 +1,7 @@
 //! The subscription of a framework.
 //!
 //! ```text
-//!            commands (bounded)              gRPC stream
+//!            commands (bounded)              gRPC or HTTP
 //!   Calls ────────────────────▶ connection ◀────────────▶ master
 //!   Events ◀──────────────────   (one task)
 //!            events (bounded)
@@ -11,25 +11,30 @@
 //! framework's id, waiting a little longer after each failure, until the master refuses the
 //! framework or nobody holds [`Events`] any more. The application sees `Disconnected`, then
 //! `Subscribed` again. Calls made in between fail at once; what became of those that were under
-//! way is unknown, and [`Calls::reconcile`] tells.
+//! way is unknown, and [`Events::reconcile`] tells.
 
-mod backoff;
+mod api;
 mod calls;
 mod connection;
 mod event;
 mod events;
-mod session;
+mod reconciliation;
+mod subscription;
 
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::endpoint::Target;
+use crate::backoff::Backoff;
+use crate::detection::Detector;
 use crate::error::{ConnectError, ServerKind};
-use crate::scheduler::backoff::Backoff;
+use crate::link::Finder;
 use crate::scheduler::connection::Connection;
+use crate::scheduler::subscription::Subscription;
+use crate::transport::Transport;
 use crate::v1;
+use crate::v1::scheduler::OfferConstraints;
 
 pub use crate::scheduler::calls::Calls;
 pub use crate::scheduler::event::Event;
@@ -58,16 +63,19 @@ pub enum Acknowledgement {
 #[derive(Debug, Clone)]
 pub struct Scheduler {
     master: String,
+    transport: Transport,
     framework: v1::FrameworkInfo,
     suppressed_roles: Vec<String>,
+    offer_constraints: Option<OfferConstraints>,
     acknowledgement: Acknowledgement,
+    implicit_reconciliation: Option<Duration>,
     patience: Duration,
     backoff: Backoff,
     event_queue: usize,
 }
 
 impl Scheduler {
-    /// Subscribes with the default settings. `master` is `host:port`.
+    /// Subscribes with the default settings. `master` is as for [`new`](Self::new).
     ///
     /// # Errors
     /// As [`Scheduler::start`].
@@ -78,19 +86,33 @@ impl Scheduler {
         Scheduler::new(master, framework).start().await
     }
 
-    /// Settings to be changed before [`start`](Self::start). `master` is `host:port`.
+    /// Settings to be changed before [`start`](Self::start).
+    ///
+    /// `master` is `host:port`; or several with commas in between, which are tried in turn; or
+    /// `file:///path` of a file that holds one of these and is read anew for each attempt. A
+    /// master that names the leader, by redirect over HTTP or `location` over gRPC, is followed.
     pub fn new(master: impl Into<String>, framework: impl Into<v1::FrameworkInfo>) -> Self {
         Scheduler {
             master: master.into(),
+            transport: Transport::default(),
             framework: framework.into(),
             suppressed_roles: Vec::new(),
+            offer_constraints: None,
             acknowledgement: Acknowledgement::default(),
+            implicit_reconciliation: None,
             patience: Duration::ZERO,
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(10)),
             event_queue: EVENT_QUEUE,
         }
     }
 
+    /// How messages travel. The default is gRPC; masters of Mesos speak HTTP.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Who acknowledges updates. The default is [`Acknowledgement::Automatic`].
     pub fn acknowledgement(mut self, acknowledgement: Acknowledgement) -> Self {
         self.acknowledgement = acknowledgement;
         self
@@ -99,6 +121,19 @@ impl Scheduler {
     /// Roles for which no offers are wanted until [`Calls::revive`].
     pub fn suppressed_roles<R: Into<String>>(mut self, roles: impl IntoIterator<Item = R>) -> Self {
         self.suppressed_roles = roles.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Which agents each role wants offers of, by their attributes.
+    pub fn offer_constraints(mut self, constraints: OfferConstraints) -> Self {
+        self.offer_constraints = Some(constraints);
+        self
+    }
+
+    /// Asks the master for all tasks that it knows once in so much time, as a defence against loss
+    /// of the framework's own data. Mesos advises about a quarter of an hour. The default is never.
+    pub fn implicit_reconciliation(mut self, every: Duration) -> Self {
+        self.implicit_reconciliation = Some(every);
         self
     }
 
@@ -128,17 +163,15 @@ impl Scheduler {
     /// # Errors
     /// [`ConnectError`]; a temporary one only after the configured patience.
     pub async fn start(self) -> Result<(Calls, Events), ConnectError> {
-        let target = Target::parse(ServerKind::Master, &self.master)?;
-        let subscribe = v1::scheduler::call::Subscribe {
-            framework_info: self.framework,
-            suppressed_roles: self.suppressed_roles,
-            offer_constraints: None,
-        };
+        let detector = Detector::parse(ServerKind::Master, &self.master)?;
+        let finder = Finder { detector, transport: self.transport, authorization: None };
+        let subscription =
+            Subscription::new(self.framework, self.suppressed_roles, self.offer_constraints);
         let deadline = Instant::now() + self.patience;
         let mut backoff = self.backoff.clone();
-        let session = loop {
-            match session::open(&target, &subscribe).await {
-                Ok(session) => break session,
+        let subscribed = loop {
+            match connection::subscribe(&finder, &subscription).await {
+                Ok(subscribed) => break subscribed,
                 Err(error) if error.is_temporary() => {
                     let pause = backoff.next_pause();
                     if Instant::now() + pause > deadline {
@@ -152,11 +185,17 @@ impl Scheduler {
 
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (event_queue, events) = mpsc::channel(self.event_queue);
-        let calls = Calls::new(commands, session.framework_id.clone());
-        let events = Events::new(events, calls.clone(), self.acknowledgement);
-        let connection =
-            Connection::new(target, subscribe, self.backoff, command_queue, event_queue);
-        tokio::spawn(connection.run(session));
+        let calls = Calls::new(commands, subscribed.framework_id.clone());
+        let events =
+            Events::new(events, calls.clone(), self.acknowledgement, self.implicit_reconciliation);
+        let connection = Connection {
+            finder,
+            subscription,
+            backoff: self.backoff,
+            commands: command_queue,
+            events: event_queue,
+        };
+        tokio::spawn(connection.run(subscribed));
         Ok((calls, events))
     }
 }

@@ -1,18 +1,28 @@
-//! A master that says what the test tells it to, over the real protocol.
+//! A master that says what the test tells it to, over the real protocols.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response as HttpResponse};
+use mezzo_proto::{json, recordio};
 use mezzo_sdk::v1::scheduler::connect_response::Message;
 use mezzo_sdk::v1::scheduler::scheduler_server::{Scheduler, SchedulerServer};
 use mezzo_sdk::v1::scheduler::{
     Call, CallResult, ConnectRequest, ConnectResponse, Event, call, event,
 };
 use mezzo_sdk::v1::{self, TaskState};
+use prost::Message as _;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
+/// Speaks gRPC and HTTP on one port, as a master does.
 pub struct FakeMaster {
     pub address: String,
     sessions: mpsc::Receiver<Session>,
@@ -20,12 +30,41 @@ pub struct FakeMaster {
 
 /// One connection of the framework under test.
 pub struct Session {
-    calls: Streaming<ConnectRequest>,
-    answers: mpsc::Sender<Result<ConnectResponse, Status>>,
+    calls: Calls,
+    events: Events,
 }
 
+enum Calls {
+    Grpc(Streaming<ConnectRequest>),
+    Http(mpsc::Receiver<Posted>),
+}
+
+enum Events {
+    Grpc(mpsc::Sender<Result<ConnectResponse, Status>>),
+    Http { records: mpsc::Sender<Event>, unanswered: Unanswered },
+}
+
+/// Who waits for the answers to POSTs, by their sequence.
+type Unanswered = Arc<Mutex<HashMap<u64, oneshot::Sender<(u16, String)>>>>;
+
+/// A call over HTTP.
+struct Posted {
+    sequence: u64,
+    call: Call,
+}
+
+#[derive(Clone)]
 struct Service {
     sessions: mpsc::Sender<Session>,
+    /// Subscriptions over HTTP by stream id.
+    streams: Arc<Mutex<HashMap<String, Stream>>>,
+}
+
+#[derive(Clone)]
+struct Stream {
+    calls: mpsc::Sender<Posted>,
+    unanswered: Unanswered,
+    sequence: Arc<std::sync::atomic::AtomicU64>,
 }
 
 #[tonic::async_trait]
@@ -37,10 +76,90 @@ impl Scheduler for Service {
         request: Request<Streaming<ConnectRequest>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let (answers, stream) = mpsc::channel(64);
-        let session = Session { calls: request.into_inner(), answers };
+        let calls = Calls::Grpc(request.into_inner());
+        let session = Session { calls, events: Events::Grpc(answers) };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("test is over"))?;
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+async fn post(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> HttpResponse {
+    let json = headers["content-type"] == "application/json";
+    assert_eq!(headers["accept"], headers["content-type"]);
+    let call: Call = match json {
+        true => json::from_slice(&body).expect("JSON"),
+        false => Call::decode(body).expect("protobuf"),
+    };
+    if call.r#type != Some(call::Type::Subscribe as i32) {
+        let id = headers["mesos-stream-id"].to_str().expect("text").to_owned();
+        let stream = service.streams.lock().unwrap().get(&id).cloned().expect("a known stream");
+        let sequence = stream.sequence.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let (code, message) = stream.ask(sequence, call).await;
+        return (StatusCode::from_u16(code).expect("a code"), message).into_response();
+    }
+    assert!(headers.get("mesos-stream-id").is_none());
+    let (calls, posted) = mpsc::channel(64);
+    let (records, stream_of_records) = mpsc::channel(64);
+    let unanswered = Unanswered::default();
+    let stream = Stream {
+        calls,
+        unanswered: unanswered.clone(),
+        sequence: Arc::new(std::sync::atomic::AtomicU64::new(2)),
+    };
+    let session =
+        Session { calls: Calls::Http(posted), events: Events::Http { records, unanswered } };
+    service.sessions.send(session).await.expect("the test runs");
+    let (code, message) = stream.ask(1, call).await;
+    if code != 200 {
+        return (StatusCode::from_u16(code).expect("a code"), message).into_response();
+    }
+    let id = {
+        let mut streams = service.streams.lock().unwrap();
+        let id = format!("stream-{}", streams.len());
+        streams.insert(id.clone(), stream);
+        id
+    };
+    let encode = move |event: Event| match json {
+        true => recordio::encode(&json::to_vec(&event)),
+        false => recordio::encode(&event.encode_to_vec()),
+    };
+    let body = ReceiverStream::new(stream_of_records)
+        .map(move |event| Ok::<_, std::convert::Infallible>(encode(event)));
+    ([("mesos-stream-id", id)], Body::from_stream(body)).into_response()
+}
+
+impl Stream {
+    /// Hands the call to the test and waits for its answer; for ever if the test gives none.
+    async fn ask(&self, sequence: u64, call: Call) -> (u16, String) {
+        let (sender, answer) = oneshot::channel();
+        self.unanswered.lock().unwrap().insert(sequence, sender);
+        let posted = self.calls.send(Posted { sequence, call }).await;
+        match (posted, answer.await) {
+            (Ok(()), Ok(answer)) => answer,
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// An HTTP server that sends everybody elsewhere.
+pub async fn start_pointing_to(leader: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let address = listener.local_addr().expect("address").to_string();
+    let location = format!("//{leader}");
+    let grpc_location = location.clone();
+    let point = move || async move {
+        (StatusCode::TEMPORARY_REDIRECT, [("location", location)]).into_response()
+    };
+    let status = move || async move {
+        let mut status = Status::unavailable("another one leads");
+        status.metadata_mut().insert("location", grpc_location.parse().expect("ASCII"));
+        status.into_http::<Body>()
+    };
+    let app = axum::Router::new()
+        .route("/api/v1/scheduler", axum::routing::post(point))
+        .route("/mezzo.v1.scheduler.Scheduler/Connect", axum::routing::post(status));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
 }
 
 impl FakeMaster {
@@ -57,10 +176,15 @@ impl FakeMaster {
     fn serve(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("address").to_string();
         let (sender, sessions) = mpsc::channel(8);
-        let service = SchedulerServer::new(Service { sessions: sender });
+        let service = Service { sessions: sender, streams: Arc::default() };
+        let http = axum::Router::new()
+            .route("/api/v1/scheduler", axum::routing::post(post))
+            .with_state(service.clone());
+        let routes = tonic::service::Routes::from(http).add_service(SchedulerServer::new(service));
         tokio::spawn(
             tonic::transport::Server::builder()
-                .add_service(service)
+                .accept_http1(true)
+                .add_routes(routes)
                 .serve_with_incoming(TcpListenerStream::new(listener)),
         );
         FakeMaster { address, sessions }
@@ -89,8 +213,17 @@ impl Session {
 
     /// None when the framework has closed the stream.
     pub async fn try_next_call(&mut self) -> Option<(u64, Call)> {
-        let request = self.calls.message().await.ok()??;
-        Some((request.seq, request.call.expect("a call in the request")))
+        match (&mut self.calls, &self.events) {
+            (Calls::Grpc(calls), _) => {
+                let request = calls.message().await.ok()??;
+                Some((request.seq, request.call.expect("a call in the request")))
+            }
+            (Calls::Http(calls), Events::Http { records, .. }) => tokio::select! {
+                Some(posted) = calls.recv() => Some((posted.sequence, posted.call)),
+                () = records.closed() => None,
+            },
+            (Calls::Http(_), Events::Grpc(_)) => unreachable!("they are made together"),
+        }
     }
 
     /// The next call, which has to be of this type; answers it with 202.
@@ -102,28 +235,42 @@ impl Session {
     }
 
     pub async fn answer(&self, seq: u64, code: u32, message: &str) {
-        let result = CallResult { seq, code, message: message.to_owned() };
-        self.send(Ok(ConnectResponse { message: Some(Message::Result(result)) })).await;
+        let message = message.to_owned();
+        match &self.events {
+            Events::Grpc(answers) => {
+                let result = CallResult { seq, code, message };
+                let response = ConnectResponse { message: Some(Message::Result(result)) };
+                // A framework that has left does not hear it.
+                let _ = answers.send(Ok(response)).await;
+            }
+            Events::Http { unanswered, .. } => {
+                let waiting = unanswered.lock().unwrap().remove(&seq).expect("such a call");
+                let _ = waiting.send((u16::try_from(code).expect("a code"), message));
+            }
+        }
     }
 
     pub async fn event(&self, kind: event::Type, event: Event) {
         let event = Event { r#type: Some(kind as i32), ..event };
-        self.send(Ok(ConnectResponse { message: Some(Message::Event(event)) })).await;
-    }
-
-    pub async fn fail(&self, status: Status) {
-        self.send(Err(status)).await;
-    }
-
-    async fn send(&self, response: Result<ConnectResponse, Status>) {
-        // A framework that has left does not hear it.
-        let _ = self.answers.send(response).await;
+        match &self.events {
+            Events::Grpc(answers) => {
+                let response = ConnectResponse { message: Some(Message::Event(event)) };
+                let _ = answers.send(Ok(response)).await;
+            }
+            Events::Http { records, .. } => {
+                let _ = records.send(event).await;
+            }
+        }
     }
 
     pub async fn subscribed(&self, id: &str) {
+        self.subscribed_with_heartbeats(id, 15.0).await;
+    }
+
+    pub async fn subscribed_with_heartbeats(&self, id: &str, seconds: f64) {
         let subscribed = event::Subscribed {
             framework_id: v1::FrameworkId { value: id.to_owned() },
-            heartbeat_interval_seconds: Some(15.0),
+            heartbeat_interval_seconds: Some(seconds),
             ..Default::default()
         };
         let event = Event { subscribed: Some(subscribed), ..Default::default() };
@@ -131,16 +278,15 @@ impl Session {
     }
 
     pub async fn offer(&self, id: &str, cpus: f64, mem: f64) {
-        let scalar = |name: &str, value: f64| v1::Resource {
-            name: name.to_owned(),
-            r#type: v1::value::Type::Scalar as i32,
-            scalar: Some(v1::value::Scalar { value }),
-            ..Default::default()
-        };
         let offer = v1::Offer {
             id: v1::OfferId { value: id.to_owned() },
+            framework_id: v1::FrameworkId { value: "framework-1".to_owned() },
             agent_id: v1::AgentId { value: "agent-1".to_owned() },
-            resources: vec![scalar("cpus", cpus), scalar("mem", mem)],
+            hostname: "host".to_owned(),
+            resources: vec![
+                mezzo_sdk::resource::scalar("cpus", cpus),
+                mezzo_sdk::resource::scalar("mem", mem),
+            ],
             ..Default::default()
         };
         let offers = event::Offers { offers: vec![offer] };

@@ -8,7 +8,7 @@ use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{AgentId, FrameworkId, Now, Position, TaskId};
 
-use crate::effect::Effect;
+use crate::effect::{Effect, ViewChange};
 use crate::master::Master;
 use crate::status::{from_master, lost_or, time_info};
 use crate::timers::Timer;
@@ -189,7 +189,9 @@ impl Master {
             format!("Agent '{}' is unreachable", task.agent),
         );
         status.unreachable_time = aware.then(|| time_info(now.unix_ns));
-        self.view_task(framework_id, id);
+        let mut seen = task.to_view();
+        seen.statuses = vec![status.clone()];
+        self.view(ViewChange::Task(seen));
         self.send_status(framework_id, status, after);
     }
 }

@@ -260,7 +260,7 @@ class ExecutorDriver(Driver):
         except CallRefused as error:
             _log.warning("%s", error)
 
-    def _call(self, kind: "Call.Type.ValueType") -> Call:
+    def _call(self, kind: Call.Type) -> Call:
         call = Call(type=kind)
         call.executor_id.value = self.environment.executor_id
         call.framework_id.value = self.environment.framework_id

@@ -118,14 +118,17 @@ class SchedulerDriver(Driver):
 
     def stop(self, teardown: bool = True) -> None:
         """Ends the framework with all its tasks or, without `teardown`, this scheduler alone:
-        another one may then take the framework over within its failover timeout."""
-        if teardown:
-            self._send(Call(type=Call.TEARDOWN))
-        self._stopping.set()
-        with self._lock:
-            connection = self._connection
-        if connection is not None:
-            connection.close()
+        another one may then take the framework over within its failover timeout. The driver ends in
+        any case; what TEARDOWN raises is raised."""
+        try:
+            if teardown:
+                self._send(Call(type=Call.TEARDOWN))
+        finally:
+            self._stopping.set()
+            with self._lock:
+                connection = self._connection
+            if connection is not None:
+                connection.close()
 
     # Calls.
 
@@ -364,10 +367,10 @@ class SchedulerDriver(Driver):
             if last:
                 scheduler.reconciled(self)
         elif kind == Event.UPDATE_OPERATION_STATUS:
-            status = event.update_operation_status.status
-            scheduler.operation_update(self, status)
+            operation = event.update_operation_status.status
+            scheduler.operation_update(self, operation)
             if self._acknowledge:
-                self._quietly(lambda: self.acknowledge_operation(status))
+                self._quietly(lambda: self.acknowledge_operation(operation))
         elif kind == Event.MESSAGE:
             message = event.message
             scheduler.message(self, message.agent_id, message.executor_id, message.data)

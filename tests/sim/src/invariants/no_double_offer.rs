@@ -93,7 +93,7 @@ impl Books {
             ViewChange::TaskCompleted(framework, task) => {
                 self.tasks.remove(&(framework.to_string(), task.to_string()));
             }
-            ViewChange::FrameworkCompleted(id) => {
+            ViewChange::FrameworkCompleted { id, .. } => {
                 self.tasks.retain(|(framework, _), _| *framework != id.as_str());
             }
             _ => {}

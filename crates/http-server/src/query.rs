@@ -1,7 +1,7 @@
 //! The query of a request's address: `path=%2Fa&offset=5`.
 
 /// The first value of a name, decoded; bytes that are no UTF-8 are replaced.
-pub(super) fn value(query: Option<&str>, name: &str) -> Option<String> {
+pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(key) == name).then(|| decode(value))
@@ -48,8 +48,8 @@ mod tests {
             ("worse", Some("%zz%")),
             ("none", None),
         ] {
-            assert_eq!(value(query, name).as_deref(), expected, "{name}");
+            assert_eq!(query_value(query, name).as_deref(), expected, "{name}");
         }
-        assert_eq!(value(None, "path"), None);
+        assert_eq!(query_value(None, "path"), None);
     }
 }
