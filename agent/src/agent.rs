@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use mezzo_agent_core::{
-    Change, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange, Workload,
+    Change, CheckOutcome, Core, Effect, Ending, Input, Limitation, LinkId, Statistics, ViewChange,
+    Workload,
 };
 use mezzo_proto::internal::v1::{MasterToAgent, agent_to_master, master_to_agent};
 use mezzo_proto::storage::v1::ContainerRecord;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::checkpoint::{self, Records};
 use crate::clock::Clock;
-use crate::containerizer::{self, ContainerEvent, Containerizer, LaunchSpec};
+use crate::containerizer::{self, Check, ContainerEvent, Containerizer, LaunchSpec};
 use crate::executors::{ExecutorMessage, Executors};
 use crate::launch_times::LaunchTimes;
 use crate::link::{LinkEvent, LinkHandle};
@@ -263,6 +264,9 @@ impl Running {
             ContainerEvent::Limited { container, limitation } => {
                 Input::Limited { container, limitation: limitation_of(limitation) }
             }
+            ContainerEvent::Checked { container, kind, outcome } => {
+                Input::Checked { container, kind, outcome }
+            }
             ContainerEvent::Exited { container, ending } => {
                 mezzo_fault_points::hit!("agent.exit.observed");
                 Input::Exited { container, ending: ending_of(ending) }
@@ -326,13 +330,15 @@ impl Running {
         }
         if self.position > before {
             self.write(batch, sync)?;
-            let core = &self.agent.core;
-            self.agent.statistics.send_if_modified(|known| {
-                let changed = known != core.statistics();
-                known.clone_from(core.statistics());
-                changed
-            });
         }
+        let core = &self.agent.core;
+        self.agent.statistics.send_if_modified(|known| {
+            let changed = known != core.statistics();
+            if changed {
+                known.clone_from(core.statistics());
+            }
+            changed
+        });
         while let Some(action) = self.outbox.release() {
             self.carry_out(action);
         }
@@ -465,6 +471,14 @@ impl Running {
                 mezzo_fault_points::hit!("agent.destroy.ordered");
                 self.agent.containers.destroy(&container);
             }
+            Effect::Check { container, kind, probe, timeout } => {
+                let check = Check { kind, probe: *probe, timeout };
+                if !self.agent.containers.check(&container, check) {
+                    let outcome = CheckOutcome::Unavailable("it is not there".to_owned());
+                    self.input(Input::Checked { container, kind, outcome });
+                    self.again = true;
+                }
+            }
             // A few calls of the file system that the records are on. What follows rests on them.
             Effect::MakeVolumes { operation, volumes, .. } => {
                 let outcome = self.agent.volumes.make(&volumes);
@@ -547,7 +561,9 @@ fn wanted(effect: &Effect) -> Position {
         | Effect::MakeVolumes { after, .. }
         | Effect::RemoveVolumes { after, .. }
         | Effect::Left { after, .. } => *after,
-        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::View(_) => Position::NONE,
+        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::Check { .. } | Effect::View(_) => {
+            Position::NONE
+        }
     }
 }
 

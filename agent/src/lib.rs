@@ -15,6 +15,7 @@
 //! - [`gpus`]: which GPUs there are, and which container has which.
 //! - [`fetcher`]: a task's files, fetched and unpacked into its sandbox.
 //! - [`sandbox`]: a run's directory and its `stdout` and `stderr`, from its making to its removal.
+//! - `checks`: looks at tasks for their checks, from inside their containers.
 //! - `volumes`: directories of persistent volumes, which outlive all that.
 //! - [`containerizer`]: the road of one container, from its sandbox to its removal.
 
@@ -23,6 +24,7 @@ mod agent;
 mod api;
 pub mod cgroups;
 mod checkpoint;
+mod checks;
 mod clock;
 pub mod containerizer;
 mod device_node;

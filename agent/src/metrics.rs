@@ -150,6 +150,11 @@ fn read_statistics(statistics: &Statistics, readings: &mut Readings) {
         ("slave/launches", statistics.launches),
         ("slave/launches_repeated", statistics.launches_repeated),
         ("slave/registrations", statistics.registrations),
+        ("slave/health_checks", statistics.health_checks),
+        ("slave/health_checks_failed", statistics.health_checks_failed),
+        ("slave/checks", statistics.checks),
+        ("slave/checks_failed", statistics.checks_failed),
+        ("slave/checks_unavailable", statistics.checks_unavailable),
     ] {
         readings.counter(name, value);
     }

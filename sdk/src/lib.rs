@@ -51,6 +51,7 @@
 //! - `scheduler`, `executor`: subscriptions, which reconnect by themselves, and their halves;
 //! - `framework`, `task`, `room`, [`resource`], [`operation`]: building what is sent: who asks,
 //!   what should run, what fits an offer, what becomes of resources;
+//! - `check`: what the agent looks after: [`HealthCheck`], [`Check`];
 //! - `status`: reading a task's status: is it over, how did it end;
 //! - `operator`: [`Master`] and [`Agent`], the clients of people and tools;
 //! - `detection`, `address`, `endpoint`: finding a server; `error`: saying what went wrong;
@@ -68,6 +69,7 @@
 
 mod address;
 mod backoff;
+mod check;
 mod detection;
 mod endpoint;
 mod error;
@@ -88,6 +90,7 @@ mod transport;
 pub use mezzo_proto::v1;
 pub use mezzo_types::is_terminal;
 
+pub use crate::check::{Check, CheckPort, HealthCheck};
 pub use crate::error::{CallError, ConnectError, Ended, OperatorError, ServerKind};
 pub use crate::executor::{
     Environment, EnvironmentError, Executor, ExecutorCalls, ExecutorEvent, ExecutorEvents,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::check::{Check, HealthCheck, ports_of};
 use crate::v1;
 
 /// Amounts a task asks for: CPUs, memory and disk in megabytes, a number of TCP/UDP ports, GPUs.
@@ -28,6 +29,8 @@ pub struct Task {
     command: v1::CommandInfo,
     kill_grace: Option<Duration>,
     labels: Vec<v1::Label>,
+    health_check: Option<HealthCheck>,
+    check: Option<Check>,
 }
 
 impl Task {
@@ -42,6 +45,8 @@ impl Task {
             command: v1::CommandInfo::default(),
             kill_grace: None,
             labels: Vec::new(),
+            health_check: None,
+            check: None,
         }
     }
 
@@ -143,6 +148,18 @@ impl Task {
         self
     }
 
+    /// Has the agent look after the task's health, and kill it where that fails.
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health_check = Some(check);
+        self
+    }
+
+    /// Has the agent look at the task and tell what it sees.
+    pub fn check(mut self, check: Check) -> Self {
+        self.check = Some(check);
+        self
+    }
+
     /// A label, for people and tools to read.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push(v1::Label { key: key.into(), value: Some(value.into()) });
@@ -152,6 +169,7 @@ impl Task {
     /// Binds the task to an agent with resources chosen by the caller. [`crate::Room::fit`]
     /// chooses them from an offer.
     pub fn on(&self, agent_id: v1::AgentId, resources: Vec<v1::Resource>) -> v1::TaskInfo {
+        let ports = ports_of(&resources);
         v1::TaskInfo {
             name: self.name.clone(),
             task_id: v1::TaskId { value: self.id.clone() },
@@ -160,6 +178,8 @@ impl Task {
             command: Some(self.command.clone()),
             kill_policy: self.kill_grace.map(kill_policy),
             labels: (!self.labels.is_empty()).then(|| v1::Labels { labels: self.labels.clone() }),
+            health_check: self.health_check.as_ref().map(|check| check.message(&ports)),
+            check: self.check.as_ref().map(|check| check.message(&ports)),
             ..Default::default()
         }
     }

@@ -8,6 +8,7 @@ mod framework;
 mod garbage;
 mod gpus;
 mod guards;
+mod health;
 mod http;
 mod ill_disks;
 mod operators;

@@ -26,6 +26,7 @@ impl Core {
         };
         task.stage = TaskStage::Running;
         task.pid = Some(pid);
+        task.started_unix_ns = Some(now.unix_ns);
         if task.kill.is_some() {
             // The kill overtook the launch and its end is under way: nobody needs to hear of a start.
             changes.extend(self.task_record(&key));
@@ -35,12 +36,15 @@ impl Core {
         let status = self.status(now, &key, TaskState::TaskRunning, Source::Executor);
         self.report(now, &key, status, changes);
         self.watch_completion_time(now, &key, now.unix_ns);
+        self.begin_checks(now, &key, now.unix_ns, 0);
     }
 
     /// Sets the timer of `max_completion_time`, counted from the start of the command.
     pub(crate) fn watch_completion_time(&mut self, now: Now, key: &TaskKey, started_unix_ns: i64) {
         let Some(task) = self.tasks.get_mut(key) else { return };
-        let Some(limit) = task.info.max_completion_time.as_ref().map(duration) else { return };
+        // None, and none at all, are no limit, as in Mesos.
+        let limit = task.info.max_completion_time.as_ref().map(duration);
+        let Some(limit) = limit.filter(|limit| !limit.is_zero()) else { return };
         let passed = u64::try_from(now.unix_ns.saturating_sub(started_unix_ns)).unwrap_or(0);
         let due = now.plus(limit.saturating_sub(std::time::Duration::from_nanos(passed)));
         task.completion_due_ns = Some(due);

@@ -83,6 +83,9 @@ impl Core {
             Input::Limited { container, limitation } => self.limited(&container, limitation),
             Input::Exited { container, ending } => self.exited(now, &container, ending),
             Input::Destroyed { container } => self.destroyed(now, &container),
+            Input::Checked { container, kind, outcome } => {
+                self.checked(now, &container, kind, &outcome);
+            }
             Input::Updated { container, grant, result } => self.updated(&container, grant, result),
             Input::ExecutorCall { request, stream, call } => {
                 self.executor_call(now, request, stream, *call);
@@ -103,6 +106,7 @@ impl Core {
             match timer {
                 Timer::Kill(key) => self.grace_over(&key),
                 Timer::Completion(key) => self.completion_time_over(now, &key),
+                Timer::Check(key, kind) => self.check_due(&key, kind),
                 Timer::Silence(link) => self.silence_over(now, link),
                 Timer::Executor(key) => self.executor_time_over(&key),
             }
@@ -254,6 +258,9 @@ impl Core {
         }
         if let Some(due) = task.completion_due_ns {
             self.timers.cancel(due, Timer::Completion(key.clone()));
+        }
+        for (due, kind) in task.checks.iter().flat_map(|checks| checks.due()) {
+            self.timers.cancel(due, Timer::Check(key.clone(), kind));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the core tells the shell.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition};
@@ -13,6 +14,7 @@ use mezzo_types::{
     AgentId, ContainerId, ExecutorId, FrameworkId, Position, Resources, TaskId, Uuid16,
 };
 
+use crate::checks::{CheckKind, Probe};
 use crate::executor::{ExecutorPhase, ExecutorRefusal};
 use crate::input::{ExecutorStreamId, LinkId, RequestId};
 
@@ -55,6 +57,14 @@ pub enum Effect {
     Destroy {
         container: ContainerId,
         after: Position,
+    },
+    /// Look at the task once, from inside its container; for `timeout` at most, if there is one. A container is
+    /// looked at by one check of each kind at a time.
+    Check {
+        container: ContainerId,
+        kind: CheckKind,
+        probe: Box<Probe>,
+        timeout: Option<Duration>,
     },
     /// The answer to a call of an executor. Of SUBSCRIBE it comes before the events.
     ExecutorAnswer {

@@ -5,6 +5,8 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{ContainerId, Uuid16};
 
+use crate::checks::{CheckKind, CheckOutcome};
+
 /// One stream to a master; never reused in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
@@ -56,6 +58,12 @@ pub enum Input {
     /// Nothing is left of the container but its sandbox; answers every `Destroy`.
     Destroyed {
         container: ContainerId,
+    },
+    /// What came of an `Effect::Check`: each one is answered once, unless the container ended.
+    Checked {
+        container: ContainerId,
+        kind: CheckKind,
+        outcome: CheckOutcome,
     },
     /// Answers [`Effect::Update`](crate::Effect::Update) with the same `grant`: the container may use what
     /// it was given, or why not.

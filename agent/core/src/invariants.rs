@@ -165,7 +165,10 @@ impl Core {
         let completion = task
             .completion_due_ns
             .is_none_or(|due| self.timers.contains(due, &Timer::Completion(key.clone())));
-        if kill && completion { Ok(()) } else { Err(Violation::NoTimer(key.clone())) }
+        let mut checks = task.checks.iter().flat_map(|checks| checks.due());
+        let checks =
+            checks.all(|(due, kind)| self.timers.contains(due, &Timer::Check(key.clone(), kind)));
+        if kill && completion && checks { Ok(()) } else { Err(Violation::NoTimer(key.clone())) }
     }
 
     fn check_operations(&self) -> Result<(), Violation> {
@@ -198,6 +201,11 @@ impl Core {
                     .is_some_and(|task| task.kill.is_some_and(|kill| kill.due_ns.is_some())),
                 Timer::Completion(key) => self.tasks.get(key).is_some_and(|task| {
                     task.stage == TaskStage::Running && task.completion_due_ns.is_some()
+                }),
+                Timer::Check(key, kind) => self.tasks.get(key).is_some_and(|task| {
+                    let checks = task.checks.iter().flat_map(|checks| checks.due());
+                    task.stage == TaskStage::Running
+                        && checks.into_iter().any(|(_, due)| due == *kind)
                 }),
                 Timer::Executor(key) => {
                     self.executors.get(key).is_some_and(|executor| executor.due_ns.is_some())

@@ -78,6 +78,7 @@ impl Core {
         let policy = task.info.kill_policy.as_ref().and_then(|policy| policy.grace_period.as_ref());
         let grace = grace.or(policy.map(duration)).unwrap_or(self.config.kill_grace);
         let started = task.stage == TaskStage::Running;
+        let completion_due = task.completion_due_ns.take();
         let due = now.plus(grace);
         task.kill = Some(Kill {
             ordered_unix_ns: now.unix_ns,
@@ -88,6 +89,10 @@ impl Core {
         });
         let container = task.container.clone();
         let forsaken = task.forsaken;
+        if let Some(due) = completion_due {
+            self.timers.cancel(due, Timer::Completion(key.clone()));
+        }
+        self.stop_checks(key);
         if !started {
             // Nothing runs that could end by itself: stop the launch.
             self.persist_task(key);
@@ -99,7 +104,8 @@ impl Core {
             .frameworks
             .get(&key.0)
             .is_some_and(|framework| framework.can(capability::Type::TaskKillingState));
-        if tells && !forsaken {
+        // Mesos' executor does not tell of a kill that it gives no time.
+        if tells && !forsaken && cause != Cause::CompletionTime {
             let mut status = self.status(now, key, TaskState::TaskKilling, Source::Executor);
             status.reason = (cause == Cause::Draining).then_some(Reason::AgentDraining as i32);
             self.report(now, key, status, Vec::new());
@@ -142,7 +148,8 @@ impl Core {
         if let Some(task) = self.tasks.get_mut(key) {
             task.completion_due_ns = None;
         }
-        self.order_kill(now, key, None, Cause::CompletionTime);
+        // It has had its time.
+        self.order_kill(now, key, Some(Duration::ZERO), Cause::CompletionTime);
     }
 
     /// Ends every task of a framework that is gone; nobody waits for their updates.

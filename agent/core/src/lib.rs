@@ -14,6 +14,7 @@
 //! | `executor` | executors of frameworks, from the first task to their end |
 //! | `leave` | leaving the cluster for good |
 //! | `compatibility` | what an agent may change of itself and still be the same |
+//! | `checks` | health checks and checks of command tasks |
 //! | `container` | what containers report |
 //! | `ending` | how a task ended, in Mesos' states, reasons and sentences |
 //! | `updates` | status updates on their way to the master |
@@ -40,6 +41,7 @@
 //! on it carries that position as `after` and is carried out once it is durable, in order: a task is
 //! written down before it is launched, an update before it is sent.
 
+mod checks;
 mod collection;
 mod compatibility;
 mod config;
@@ -69,6 +71,7 @@ mod waiting;
 mod tests;
 
 pub use crate::core::Core;
+pub use checks::{CheckKind, CheckOutcome, Probe};
 pub use collection::{Collection, Retention};
 pub use compatibility::RecoverError;
 pub use config::{

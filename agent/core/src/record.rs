@@ -23,6 +23,8 @@ impl Core {
             (TaskStage::Launching, None) => task_record::Phase::Launching,
             (TaskStage::Running, None) => task_record::Phase::Running,
         };
+        let health_failures =
+            task.checks.as_ref().map_or(task.health_failures, |checks| checks.failures());
         let mut record = TaskRecord {
             framework_info: Some((*framework.info).clone()),
             task_info: task.raw.clone(),
@@ -30,6 +32,8 @@ impl Core {
             phase: phase as i32,
             updates: self.updates.pending(key).map(|u| (*u.body.status).clone()).collect(),
             latest: task.latest.as_deref().cloned(),
+            started_unix_ns: task.started_unix_ns.unwrap_or_default(),
+            health_check_failures: health_failures,
             ..TaskRecord::default()
         };
         if let Some(part) = &task.part {

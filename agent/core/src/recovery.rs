@@ -286,6 +286,9 @@ impl Core {
             latest: record.latest.clone().map(Box::new),
             kill: killing.then(|| recovered_kill(now, &record, started.is_some() && !of_executor)),
             limitation: None,
+            started_unix_ns: (record.started_unix_ns != 0).then_some(record.started_unix_ns),
+            checks: None,
+            health_failures: record.health_check_failures,
             completion_due_ns: None,
             forsaken: false,
             part,
@@ -422,15 +425,19 @@ impl Core {
             self.signal(container, SIGTERM);
             return;
         }
-        let began = task.latest.as_ref().filter(|latest| latest.state() == TaskState::TaskRunning);
-        match began.and_then(|latest| latest.timestamp) {
-            Some(seconds) => self.watch_completion_time(now, key, (seconds * 1e9) as i64),
-            None if task.latest.is_none() => {
-                let status = self.status(now, key, TaskState::TaskRunning, Source::Executor);
-                self.report(now, key, status, Vec::new());
-            }
-            None => {}
+        let (failures, untold) = (task.health_failures, task.latest.is_none());
+        let told = task.latest.as_ref().filter(|latest| latest.state() == TaskState::TaskRunning);
+        let told = told.and_then(|latest| latest.timestamp).map(|seconds| (seconds * 1e9) as i64);
+        // Records of older agents do not have it; theirs was told once, at the start.
+        let started = task.started_unix_ns.or(told);
+        if untold {
+            let status = self.status(now, key, TaskState::TaskRunning, Source::Executor);
+            self.report(now, key, status, Vec::new());
         }
+        if let Some(started) = started {
+            self.watch_completion_time(now, key, started);
+        }
+        self.begin_checks(now, key, started.unwrap_or(now.unix_ns), failures);
     }
 
     /// Containers that belong to no living task.

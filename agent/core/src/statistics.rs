@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use mezzo_proto::v1::{OperationState, TaskState};
 
+use crate::checks::{CheckKind, CheckOutcome};
+
 /// What the agent counted. `/metrics` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -35,4 +37,31 @@ pub struct Statistics {
     pub registrations: u64,
     /// Records that could not be read at the start.
     pub recovery_errors: u64,
+    /// Health checks that came to an end, and those of them that the task did not pass.
+    pub health_checks: u64,
+    pub health_checks_failed: u64,
+    /// Checks that came to an end, and those of them without a result.
+    pub checks: u64,
+    pub checks_failed: u64,
+    /// Checks of either kind that the agent could not carry out.
+    pub checks_unavailable: u64,
+}
+
+impl Statistics {
+    pub(crate) fn count_check(&mut self, kind: CheckKind, outcome: &CheckOutcome) {
+        let failed = match (kind, outcome) {
+            (_, CheckOutcome::Unavailable(_)) => {
+                self.checks_unavailable += 1;
+                return;
+            }
+            (CheckKind::Health, _) => outcome.verdict().is_some_and(|found| found.is_err()),
+            (CheckKind::Check, _) => matches!(outcome, CheckOutcome::Failed(_)),
+        };
+        let (all, bad) = match kind {
+            CheckKind::Health => (&mut self.health_checks, &mut self.health_checks_failed),
+            CheckKind::Check => (&mut self.checks, &mut self.checks_failed),
+        };
+        *all += 1;
+        *bad += u64::from(failed);
+    }
 }

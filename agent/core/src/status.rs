@@ -7,6 +7,7 @@ use mezzo_proto::v1::network_info::IpAddress;
 use mezzo_proto::v1::task_status::{Reason, Source};
 use mezzo_types::{ContainerId, FrameworkId, Now};
 
+use crate::checks::empty_status;
 use crate::core::Core;
 use crate::task::TaskKey;
 
@@ -31,6 +32,11 @@ impl Core {
             executor_id: Some(self.executor_of(key)),
             timestamp: Some(now.unix_secs_f64()),
             container_status: container.map(|id| self.container_status(id, pid)),
+            // What is said of a command task with a check always has it, be it that nothing is known.
+            check_status: task
+                .filter(|task| source == Source::Executor && task.part.is_none())
+                .and_then(|task| task.info.check.as_ref())
+                .and_then(empty_status),
             ..v1::TaskStatus::default()
         }
     }

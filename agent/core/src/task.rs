@@ -8,6 +8,7 @@ use mezzo_proto::internal::v1::LaunchPosition;
 use mezzo_proto::v1;
 use mezzo_types::{ContainerId, ExecutorId, FrameworkId, TaskId};
 
+use crate::checks::Checks;
 use crate::effect::TaskStage;
 use crate::executor::ExecutorKey;
 use crate::input::Limitation;
@@ -27,6 +28,12 @@ pub(crate) struct Task {
     pub(crate) latest: Option<Box<v1::TaskStatus>>,
     pub(crate) kill: Option<Kill>,
     pub(crate) limitation: Option<Limitation>,
+    /// When its command was started.
+    pub(crate) started_unix_ns: Option<i64>,
+    /// Of a command task that runs and has some.
+    pub(crate) checks: Option<Box<Checks>>,
+    /// Failures in a row of its health check that an earlier run of the agent counted.
+    pub(crate) health_failures: u32,
     /// Monotonic end of `max_completion_time`.
     pub(crate) completion_due_ns: Option<u64>,
     /// Nobody waits for its updates: its framework is gone.
@@ -60,6 +67,9 @@ impl Task {
             latest: None,
             kill: None,
             limitation: None,
+            started_unix_ns: None,
+            checks: None,
+            health_failures: 0,
             completion_due_ns: None,
             forsaken: false,
             part: None,

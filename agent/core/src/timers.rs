@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use mezzo_types::Now;
 
+use crate::checks::CheckKind;
 use crate::executor::ExecutorKey;
 use crate::input::LinkId;
 use crate::task::TaskKey;
@@ -14,6 +15,8 @@ pub(crate) enum Timer {
     Kill(TaskKey),
     /// `max_completion_time` is over.
     Completion(TaskKey),
+    /// A check of the task is due.
+    Check(TaskKey, CheckKind),
     /// The master was silent for too long.
     Silence(LinkId),
     /// An executor had time enough, to subscribe or to end.

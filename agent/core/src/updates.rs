@@ -54,6 +54,7 @@ impl Core {
             task.stage = TaskStage::Ended;
             task.kill = None;
             task.completion_due_ns = None;
+            task.checks = None;
         }
         let left = task.executor().filter(|_| terminal).cloned();
         self.tasks.insert(key.clone(), task);
@@ -92,6 +93,7 @@ impl Core {
             Some(Acknowledged::Advanced) => {
                 let record = self.task_record(&key);
                 self.persist(record.into_iter().collect(), false);
+                self.tell_owed(now, &key);
             }
             Some(Acknowledged::Closed) => self.forget_task(&key),
         }

@@ -5,9 +5,13 @@ use core::arch::{asm, global_asm};
 pub mod number {
     pub const FCNTL: usize = 25;
     pub const CHDIR: usize = 49;
+    pub const OPENAT: usize = 56;
     pub const CLOSE: usize = 57;
+    pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const PWRITE64: usize = 68;
+    pub const PPOLL: usize = 73;
+    pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
     pub const KILL: usize = 129;
     pub const RT_SIGPROCMASK: usize = 135;

@@ -139,7 +139,9 @@ unsafe fn variable(environment: *const *const u8, name: &[u8]) -> Option<&'stati
     None
 }
 
-unsafe fn bytes(text: *const u8) -> &'static [u8] {
+/// # Safety
+/// A C string that is never freed.
+pub unsafe fn bytes(text: *const u8) -> &'static [u8] {
     let mut length = 0;
     // SAFETY: a C string on the initial stack, which is never unmapped.
     unsafe {

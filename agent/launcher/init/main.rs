@@ -5,6 +5,8 @@
 //! orphans, and writes the command's wait status to a file opened beforehand, so that the ending
 //! is known even when agent and launcher are dead. Then it ends, and with it the namespace.
 //!
+//! Called `mezzo-check` it attends to a check's command beside a task instead, see `check`.
+//!
 //! One of these lives as long as each task, so its memory counts: no libc, no allocator, no
 //! threads, and the text pages are shared by all of them because they run from one memfd.
 //!
@@ -21,12 +23,13 @@
 #![no_main]
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod check;
 mod command;
 mod protocol;
 mod syscall;
 
 use command::Command;
-use protocol::{EXIT_FD, INIT_NAME, KIND_FAILED, KIND_STARTED, STATUS_FD, STEP_EXEC};
+use protocol::{CHECK_NAME, EXIT_FD, INIT_NAME, KIND_FAILED, KIND_STARTED, STATUS_FD, STEP_EXEC};
 
 const SIGPIPE: i32 = 13;
 const SIGCHLD: i32 = 17;
@@ -52,7 +55,9 @@ unsafe extern "C" fn mezzo_init(stack: *mut usize) -> ! {
     // Blocked signals are queued even for process 1 of a namespace, which would otherwise never
     // see those it has no handler for. The launcher has blocked them before the exec already.
     syscall::block_all_signals();
-    syscall::set_name(INIT_NAME);
+    // SAFETY: argv[0] is a C string.
+    let checks = unsafe { command::bytes(*argv) } == CHECK_NAME.to_bytes();
+    syscall::set_name(if checks { CHECK_NAME } else { INIT_NAME });
     if syscall::own_pid() != 1 {
         // Without a pid namespace orphans are to come here nevertheless.
         syscall::become_subreaper();
@@ -66,6 +71,9 @@ unsafe extern "C" fn mezzo_init(stack: *mut usize) -> ! {
         Ok(pid) => pid,
         Err(errno) => {
             syscall::write(STATUS_FD, &protocol::record(KIND_FAILED, STEP_EXEC, 0, errno));
+            if checks {
+                syscall::exit(EXIT_NOT_EXECUTED);
+            }
             // For an agent whose launcher is gone: the report has no reader.
             finish(EXIT_NOT_EXECUTED << 8);
         }
@@ -76,10 +84,15 @@ unsafe extern "C" fn mezzo_init(stack: *mut usize) -> ! {
     syscall::take_back(SIGPIPE);
     // The command's files and directory are the command's alone: whoever reads its output sees the
     // end when the command closes it, and the sandbox can be unmounted.
-    for fd in [STATUS_FD, 0, 1, 2] {
+    for fd in [0, 1, 2] {
         syscall::close(fd);
     }
     syscall::change_directory(c"/");
+    if checks {
+        syscall::close(EXIT_FD);
+        check::attend(command);
+    }
+    syscall::close(STATUS_FD);
 
     loop {
         match syscall::next_signal() {

@@ -14,6 +14,10 @@
 /// First argument, and name in process lists.
 pub const INIT_NAME: &core::ffi::CStr = c"mezzo-init";
 
+/// First argument, and name in process lists, of the process that attends to a check. There is no exit file then;
+/// the status pipe is a socket, on which the command's ending is told as well, and whose closing ends the command.
+pub const CHECK_NAME: &core::ffi::CStr = c"mezzo-check";
+
 /// The exit file, open for writing.
 pub const EXIT_FD: i32 = 3;
 
@@ -28,6 +32,9 @@ pub const KIND_STARTED: u8 = 1;
 
 /// A step before that failed.
 pub const KIND_FAILED: u8 = 2;
+
+/// The command of a check ended; the raw status of wait(2) is in the place of the errno.
+pub const KIND_ENDED: u8 = 3;
 
 /// The step which `mezzo-init` itself reports: the exec of the command.
 pub const STEP_EXEC: u8 = 14;

@@ -1,6 +1,7 @@
 //! The system calls, by hand: there is no libc in this process.
 
 use core::ffi::CStr;
+use core::mem::MaybeUninit;
 
 #[cfg(target_arch = "x86_64")]
 #[path = "x86_64.rs"]
@@ -22,6 +23,9 @@ const SIGCHLD: usize = 17;
 const WNOHANG: usize = 1;
 /// Also children that were made with another signal than SIGCHLD.
 const WALL: usize = 0x4000_0000;
+const AT_FDCWD: isize = -100;
+const O_CLOEXEC: usize = 0x8_0000;
+const POLLIN: i16 = 1;
 const CLONE_VM: usize = 0x100;
 const CLONE_VFORK: usize = 0x4000;
 /// The kernel's signal set: 64 bits.
@@ -117,6 +121,64 @@ pub fn next_signal() -> i32 {
     (unsafe { call(number::RT_SIGTIMEDWAIT, [all as usize, 0, 0, SIGNAL_SET_SIZE]) }) as i32
 }
 
+/// Takes a signal that has come, whichever. Not positive: there is none.
+pub fn pending_signal() -> i32 {
+    let all = u64::MAX;
+    let all = &raw const all;
+    let now = [0u64; 2];
+    let now = &raw const now;
+    // SAFETY: the kernel reads eight bytes of the set and sixteen of the time-out, which is zero; details
+    // are not asked for.
+    let signal =
+        unsafe { call(number::RT_SIGTIMEDWAIT, [all as usize, 0, now as usize, SIGNAL_SET_SIZE]) };
+    signal as i32
+}
+
+/// A descriptor that is readable while any signal waits. Negative: an errno.
+pub fn signal_descriptor() -> i32 {
+    let all = u64::MAX;
+    let all = &raw const all;
+    let none = -1isize as usize;
+    // SAFETY: the kernel reads eight bytes. The flag of close-on-exec is that of open(2).
+    let fd = unsafe { call(number::SIGNALFD4, [none, all as usize, SIGNAL_SET_SIZE, O_CLOEXEC]) };
+    fd as i32
+}
+
+#[repr(C)]
+struct PollFd {
+    fd: i32,
+    events: i16,
+    revents: i16,
+}
+
+/// Waits until there is something to read from one of two descriptors, an end included; whether from the second.
+pub fn wait_readable(first: i32, second: i32) -> bool {
+    let mut files = [first, second].map(|fd| PollFd { fd, events: POLLIN, revents: 0 });
+    // SAFETY: the kernel reads and writes two records; neither a time-out nor a set of signals is given.
+    unsafe { call(number::PPOLL, [files.as_mut_ptr() as usize, files.len(), 0, 0]) };
+    files[1].revents != 0
+}
+
+/// What one read of a file gives, from its start. `None`: it cannot be opened or read.
+pub fn read_file<'b, const N: usize>(
+    path: &CStr,
+    buffer: &'b mut MaybeUninit<[u8; N]>,
+) -> Option<&'b [u8]> {
+    let at = AT_FDCWD as usize;
+    // SAFETY: the kernel reads a C string.
+    let fd = unsafe { call(number::OPENAT, [at, path.as_ptr() as usize, O_CLOEXEC, 0]) };
+    if fd < 0 {
+        return None;
+    }
+    let start = buffer.as_mut_ptr().cast::<u8>();
+    // SAFETY: the kernel writes into `buffer`.
+    let done = unsafe { call(number::READ, [fd as usize, start as usize, N, 0]) };
+    close(fd as i32);
+    let length = usize::try_from(done).ok()?;
+    // SAFETY: the kernel has written so many bytes, N at most.
+    Some(unsafe { core::slice::from_raw_parts(start, length) })
+}
+
 /// Forgets a signal that has come and was not looked at.
 pub fn take_back(signal: i32) {
     let only = 1u64 << (signal - 1);
@@ -134,6 +196,22 @@ pub fn take_back(signal: i32) {
 pub fn signal_group(leader: i32, signal: i32) {
     // SAFETY: takes numbers.
     unsafe { call(number::KILL, [-(leader as isize) as usize, signal as usize, 0, 0]) };
+}
+
+pub fn kill(pid: i32, signal: i32) {
+    // SAFETY: takes numbers.
+    unsafe { call(number::KILL, [pid as usize, signal as usize, 0, 0]) };
+}
+
+/// Waits until a child has ended, and takes it. `false`: there is none.
+pub fn wait_for_child() -> bool {
+    loop {
+        // SAFETY: the status is not asked for.
+        match unsafe { call(number::WAIT4, [usize::MAX, 0, WALL, 0]) } {
+            EINTR => {}
+            pid => return pid > 0,
+        }
+    }
 }
 
 /// Takes one ended child: its pid and raw wait status.

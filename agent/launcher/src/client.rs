@@ -12,6 +12,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::channel::{PACKET_BUFFER, receive_message, send_message};
 use crate::container::{Container, Event, container_of, event_of};
+use crate::enter::Enter;
 use crate::launch::Launch;
 use crate::socket::connect_to;
 use crate::wire::{Body, Call, ContainerCall, Empty, Notice, RefusalCode, Request};
@@ -132,6 +133,14 @@ impl LauncherClient {
     ) {
         let waiting = Waiting::Done(Box::new(done));
         self.request(Call::Launch(launch.call()), &launch.descriptors(), waiting);
+    }
+
+    /// Has a command run beside a container's own. Does not wait: `done` runs on the reading thread, or at once where
+    /// the request cannot be sent; what becomes of the command comes over its socket. The descriptors may be closed
+    /// when this returns. Refused (`Invalid`) by launchers that do not know it.
+    pub fn enter_then(&self, enter: &Enter<'_>, done: impl FnOnce(Outcome<()>) + Send + 'static) {
+        let waiting = Waiting::Done(Box::new(|outcome| done(outcome.map(|_| ()))));
+        self.request(Call::Enter(enter.call()), &enter.descriptors(), waiting);
     }
 
     /// All containers that live or have not been forgotten, in order of their ids.

@@ -35,12 +35,14 @@ pub enum Step {
     Init = 12,
     /// Giving up the launcher's protection from the kernel's memory killer.
     OomScore = 13,
+    /// Entering the namespaces of another process, and making one there.
+    Enter = 15,
     /// Executing the command.
     Exec = protocol::STEP_EXEC,
 }
 
 impl Step {
-    const ALL: [Step; 14] = [
+    const ALL: [Step; 15] = [
         Step::Fork,
         Step::Session,
         Step::Cgroup,
@@ -54,6 +56,7 @@ impl Step {
         Step::Uid,
         Step::Init,
         Step::OomScore,
+        Step::Enter,
         Step::Exec,
     ];
 
@@ -98,6 +101,7 @@ impl fmt::Display for Failure {
             Step::Uid => f.write_str("set the user id"),
             Step::Init => f.write_str("start mezzo-init"),
             Step::OomScore => f.write_str("set the score of the memory killer"),
+            Step::Enter => f.write_str("enter the container"),
             Step::Exec => f.write_str("execute the command"),
         }?;
         match self.status {
@@ -113,6 +117,8 @@ impl fmt::Display for Failure {
 pub(crate) enum Report {
     Started,
     Failed(Failure),
+    /// Of a check's command only: the raw status of wait(2).
+    Ended(i32),
 }
 
 /// Reads a record of the status pipe; `None` for anything that is none.
@@ -129,6 +135,7 @@ pub(crate) fn parse_report(bytes: &[u8]) -> Option<Report> {
             errno: i32::from_le_bytes(errno),
             status: None,
         })),
+        protocol::KIND_ENDED => Some(Report::Ended(i32::from_le_bytes(errno))),
         _ => None,
     }
 }

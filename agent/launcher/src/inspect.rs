@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use crate::channel::parse_packet;
+use crate::enter::EnterPlan;
 use crate::launch::Plan;
 use crate::wire::{Call, Request};
 
@@ -17,6 +18,9 @@ pub fn inspect_packet(packet: &[u8], descriptors: Vec<OwnedFd>) -> Result<Option
         None => Ok(None),
         Some((Request { call: Some(Call::Launch(call)), .. }, descriptors)) => {
             Plan::new(call, descriptors).map(|_| Some(()))
+        }
+        Some((Request { call: Some(Call::Enter(call)), .. }, descriptors)) => {
+            EnterPlan::new(call, descriptors).map(|_| Some(()))
         }
         Some(_) => Ok(Some(())),
     }

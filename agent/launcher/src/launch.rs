@@ -112,12 +112,7 @@ impl Plan {
         if call.arguments.is_empty() {
             return Err("the argument vector is empty; argv[0] is the least".to_owned());
         }
-        if call.uid == u32::MAX || call.gid == u32::MAX || call.groups.contains(&u32::MAX) {
-            return Err(format!("{} is no user or group id", u32::MAX));
-        }
-        if call.groups.len() > MAX_GROUPS {
-            return Err(format!("{} groups, {MAX_GROUPS} allowed", call.groups.len()));
-        }
+        check_ids(call.uid, call.gid, &call.groups)?;
         if call.pid_namespace && !call.mount_namespace {
             return Err("a pid namespace needs a mount namespace for its /proc".to_owned());
         }
@@ -129,12 +124,7 @@ impl Plan {
                 return Err(format!("host name {name:?} must have 1 to {MAX_HOSTNAME} bytes"));
             }
         }
-        for variable in &call.environment {
-            if !variable.iter().skip(1).any(|&byte| byte == b'=') {
-                let variable = String::from_utf8_lossy(variable);
-                return Err(format!("environment entry {variable:?} is not NAME=value"));
-            }
-        }
+        check_environment(&call.environment)?;
         let count = descriptors.len();
         if !(FIXED_DESCRIPTORS..=FIXED_DESCRIPTORS + MAX_CGROUPS).contains(&count) {
             return Err(format!(
@@ -156,12 +146,9 @@ impl Plan {
             return Err("the exit file must be a regular file".to_owned());
         }
         let mut arguments = vec![INIT_NAME.to_owned(), text("the program", call.program)?];
-        for argument in call.arguments {
-            arguments.push(text("an argument", argument)?);
-        }
-        let environment = call.environment.into_iter().map(|entry| text("the environment", entry));
+        arguments.extend(texts("an argument", call.arguments)?);
         Ok(Plan {
-            environment: environment.collect::<Result<_, _>>()?,
+            environment: texts("the environment", call.environment)?,
             container: call.container,
             arguments,
             uid: call.uid,
@@ -190,7 +177,31 @@ impl Plan {
     }
 }
 
-fn text(what: &str, bytes: Vec<u8>) -> Result<CString, String> {
+pub(crate) fn check_ids(uid: u32, gid: u32, groups: &[u32]) -> Result<(), String> {
+    if uid == u32::MAX || gid == u32::MAX || groups.contains(&u32::MAX) {
+        return Err(format!("{} is no user or group id", u32::MAX));
+    }
+    if groups.len() > MAX_GROUPS {
+        return Err(format!("{} groups, {MAX_GROUPS} allowed", groups.len()));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_environment(environment: &[Vec<u8>]) -> Result<(), String> {
+    for variable in environment {
+        if !variable.iter().skip(1).any(|&byte| byte == b'=') {
+            let variable = String::from_utf8_lossy(variable);
+            return Err(format!("environment entry {variable:?} is not NAME=value"));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn texts(what: &str, all: Vec<Vec<u8>>) -> Result<Vec<CString>, String> {
+    all.into_iter().map(|bytes| text(what, bytes)).collect()
+}
+
+pub(crate) fn text(what: &str, bytes: Vec<u8>) -> Result<CString, String> {
     CString::new(bytes).map_err(|error| {
         let position = error.nul_position();
         let shown = String::from_utf8_lossy(&error.into_vec()).into_owned();

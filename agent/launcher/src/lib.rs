@@ -12,6 +12,7 @@
 //! on a file system of a user, so that nothing which hangs there can stop it from reaping.
 //!
 //! - [`LauncherClient`], [`Launch`], [`Event`]: the agent's side;
+//! - [`Enter`], [`CheckReport`]: a command beside a container's own, for checks;
 //! - [`Launcher`]: starts the daemon and waits until it answers;
 //! - [`create_exit_file`], [`read_exit_file`]: how a container ended, known even if the launcher was dead;
 //! - [`serve`], [`resume`]: the daemon, which `mezzo-launcher` runs.
@@ -33,6 +34,7 @@ mod complaints;
 mod connection;
 mod container;
 mod daemon;
+mod enter;
 mod exit_file;
 mod failure;
 mod inspect;
@@ -51,6 +53,7 @@ mod wire;
 pub use client::{ClientError, Identity, LauncherClient};
 pub use container::{Container, ContainerState, Event};
 pub use daemon::{ResumeConfig, ServeError, ServerConfig, resume, serve};
+pub use enter::{CheckReport, Enter, check_socket};
 pub use exit_file::{create_exit_file, read_exit_file};
 pub use failure::{Failure, Step};
 pub use inspect::inspect_packet;

@@ -25,6 +25,7 @@ use crate::child::{self, Surroundings};
 use crate::complaints::Complaints;
 use crate::connection::{Connection, Lost};
 use crate::container::ContainerState;
+use crate::enter::EnterPlan;
 use crate::failure::{Report, parse_report};
 use crate::launch::Plan;
 use crate::log::{Chain, say};
@@ -32,7 +33,8 @@ use crate::protocol;
 use crate::state::FORMAT;
 use crate::table::Table;
 use crate::wire::{
-    Body, Call, Done, Hello, LaunchCall, Listing, Notice, Record, RefusalCode, Refused, Request,
+    Body, Call, Done, EnterCall, Hello, LaunchCall, Listing, Notice, Record, RefusalCode, Refused,
+    Request,
 };
 
 pub(crate) use upgrade::go_back;
@@ -300,6 +302,7 @@ impl Server {
                 Answer::from((RefusalCode::Invalid, message.to_owned()))
             }
             Some(Call::Launch(call)) => self.launch(call, descriptors),
+            Some(Call::Enter(call)) => self.enter(call, descriptors),
             Some(Call::List(_)) => Answer::Listing,
             Some(Call::Hello(_)) => Answer::Hello,
             Some(Call::Upgrade(_)) => self.upgrade(asker, request.sequence, descriptors),
@@ -333,6 +336,25 @@ impl Server {
             Ok(Ok(())) => Answer::Done { pid: 0 },
             Ok(Err(errno)) => failed(errno, format!("send {signal} to container {container:?}")),
             Err(refusal) => refusal.into(),
+        }
+    }
+
+    /// Makes a process that makes another one in a container. Neither is kept in any table: whoever asked hears by
+    /// the socket what comes of it, and both are reaped like any stranger.
+    fn enter(&mut self, call: EnterCall, descriptors: Vec<OwnedFd>) -> Answer {
+        let plan = match EnterPlan::new(call, descriptors) {
+            Ok(plan) => plan,
+            Err(message) => return Answer::from((RefusalCode::Invalid, message)),
+        };
+        let mut keep = plan.descriptors();
+        keep.push(self.surroundings.init.as_fd());
+        let child = || child::enter(&plan, &self.surroundings);
+        match fork(Namespaces::default(), Keep::Only(&keep), child) {
+            Ok(pid) => Answer::Done { pid },
+            Err(error) => {
+                let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
+                failed(errno, "create a process that enters the container".to_owned())
+            }
         }
     }
 

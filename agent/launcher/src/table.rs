@@ -76,6 +76,8 @@ impl Table {
                 live.failure = Some(failure);
                 None
             }
+            // Of checks, which have a socket of their own.
+            Report::Ended(_) => None,
         }
     }
 

@@ -9,6 +9,9 @@
 /// Descriptors of a launch in front of those of its cgroups.
 pub const FIXED_DESCRIPTORS: usize = 5;
 
+/// Descriptors of an `Enter` in front of those of its cgroups: the process to join, stdin, the report socket.
+pub const ENTER_DESCRIPTORS: usize = 3;
+
 /// Most cgroups that a container joins: v1 has a dozen controllers.
 pub const MAX_CGROUPS: usize = 16;
 
@@ -17,7 +20,7 @@ pub struct Request {
     /// Chosen by the client; the reply carries it.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
-    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "Call", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub call: Option<Call>,
 }
 
@@ -40,6 +43,9 @@ pub enum Call {
     /// The new program comes as the one descriptor; it answers in the old one's place.
     #[prost(message, tag = "9")]
     Upgrade(Empty),
+    /// A command beside a container's; launchers of before refuse it as nothing that they know.
+    #[prost(message, tag = "10")]
+    Enter(EnterCall),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -72,6 +78,29 @@ pub struct LaunchCall {
     pub uts_namespace: bool,
     #[prost(string, optional, tag = "12")]
     pub hostname: Option<String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EnterCall {
+    #[prost(bytes = "vec", tag = "1")]
+    pub program: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub arguments: Vec<Vec<u8>>,
+    /// `NAME=value`.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub environment: Vec<Vec<u8>>,
+    #[prost(uint32, tag = "4")]
+    pub uid: u32,
+    #[prost(uint32, tag = "5")]
+    pub gid: u32,
+    #[prost(uint32, repeated, tag = "6")]
+    pub groups: Vec<u32>,
+    /// Absolute, inside.
+    #[prost(bytes = "vec", tag = "7")]
+    pub directory: Vec<u8>,
+    /// A file in it; empty for none.
+    #[prost(bytes = "vec", tag = "8")]
+    pub output: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

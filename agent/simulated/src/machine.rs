@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use mezzo_agent_core::{
-    Checkpoint, Config, Core, Effect, Ending, Input, Launch, LinkId, RecoverError, ViewChange,
-    Workload,
+    CheckOutcome, Checkpoint, Config, Core, Effect, Ending, Input, Launch, LinkId, Probe,
+    RecoverError, ViewChange, Workload,
 };
 use mezzo_proto::internal::v1::{AgentToMaster, MasterToAgent};
 use mezzo_types::{ContainerId, Now};
@@ -103,6 +103,15 @@ impl Machine {
                 Effect::Destroy { container, .. } => {
                     self.end(now, &container, KILLED);
                     self.core.handle(now, Input::Destroyed { container });
+                }
+                // Its tasks are always well.
+                Effect::Check { container, kind, probe, .. } => {
+                    let outcome = match *probe {
+                        Probe::Command(_) => CheckOutcome::Exited(0),
+                        Probe::Http { .. } => CheckOutcome::Answered(200),
+                        Probe::Tcp { .. } => CheckOutcome::Connected(true),
+                    };
+                    self.core.handle(now, Input::Checked { container, kind, outcome });
                 }
                 // There are no directories to make.
                 Effect::MakeVolumes { operation, .. } => {

@@ -6,14 +6,14 @@ use mezzo_proto::v1;
 
 /// What to execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CommandLine {
-    pub(super) program: OsString,
+pub(crate) struct CommandLine {
+    pub(crate) program: OsString,
     /// With `argv[0]`.
-    pub(super) arguments: Vec<OsString>,
+    pub(crate) arguments: Vec<OsString>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum CommandError {
+pub(crate) enum CommandError {
     #[error("the task has no command; set TaskInfo.command")]
     Missing,
     #[error(
@@ -27,7 +27,7 @@ pub(super) enum CommandError {
 impl CommandLine {
     /// With `shell` (the default) `value` is a line for the shell and `arguments` are ignored, as in Mesos; without, `value` is the
     /// program (looked up in PATH if it has no slash) and `arguments` are its argv, `argv[0]` included.
-    pub(super) fn of(command: Option<&v1::CommandInfo>) -> Result<Self, CommandError> {
+    pub(crate) fn of(command: Option<&v1::CommandInfo>) -> Result<Self, CommandError> {
         let command = command.ok_or(CommandError::Missing)?;
         let value = command
             .value

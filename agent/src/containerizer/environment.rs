@@ -16,7 +16,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const MAX_PORT_VARIABLES: usize = 512;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum EnvironmentError {
+pub(crate) enum EnvironmentError {
     #[error(
         "environment variable '{name}' is a SECRET, which this agent cannot resolve; give it as a VALUE"
     )]
@@ -99,7 +99,7 @@ pub(super) fn environment(
     Ok(variables.into_iter().map(|(name, value)| (name.into(), value)).collect())
 }
 
-fn value_of(variable: &v1::environment::Variable) -> Result<&str, EnvironmentError> {
+pub(crate) fn value_of(variable: &v1::environment::Variable) -> Result<&str, EnvironmentError> {
     use v1::environment::variable::Type;
     let name = || variable.name.clone();
     if variable.name.is_empty() || variable.name.contains(['=', '\0']) {

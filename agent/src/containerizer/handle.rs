@@ -21,11 +21,12 @@ use super::report::chain;
 use super::run::{Command, Order, Run};
 use super::update::Change;
 use super::{
-    ContainerEvent, ContainerizerConfig, DeviceGuard, LaunchSpec, LaunchStage, Observed, Places,
-    StartError,
+    Check, ContainerEvent, ContainerizerConfig, DeviceGuard, LaunchSpec, LaunchStage, Observed,
+    Places, StartError,
 };
 use crate::accounts::{Accounts, Holder};
 use crate::cgroups::{Cgroups, ContainerCgroup, Facts, Usage};
+use crate::checks::Checks;
 use crate::fetcher::Fetcher;
 use crate::gpus::{Gpus, TooFew};
 use crate::isolators::{Demand, Isolators};
@@ -54,6 +55,7 @@ pub(super) struct Shared {
     pub(super) link: LauncherLink,
     pub(super) routes: Routes,
     pub(super) null: OwnedFd,
+    pub(super) checks: Arc<Checks>,
     pub(super) boot_id: String,
     pub(super) events: mpsc::Sender<ContainerEvent>,
     pub(super) launches: Semaphore,
@@ -121,6 +123,7 @@ impl Containerizer {
         let sandboxes = Sandboxes::start(&config.work_dir, config.sandboxes)
             .map_err(|source| StartError::Sandboxes { path: config.work_dir.clone(), source })?;
         let null: OwnedFd = fs::File::open("/dev/null").map_err(StartError::Null)?.into();
+        let checks = Arc::new(Checks::new().map_err(StartError::Null)?);
         let boot_id = mezzo_agent_sys::boot_id().map_err(StartError::BootId)?;
         let launcher_group = cgroups.launcher().map_err(StartError::Cgroups)?;
         let routes = Routes::default();
@@ -150,6 +153,7 @@ impl Containerizer {
             link,
             routes,
             null,
+            checks,
             boot_id,
             events,
             launches: Semaphore::new(LAUNCHES_AT_ONCE),
@@ -255,6 +259,7 @@ impl Containerizer {
             cgroup,
             exit: ExitWatch::none(),
             limited,
+            looks: JoinSet::new(),
             early_signals: Vec::new(),
             early_changes: Vec::new(),
         };
@@ -297,6 +302,7 @@ impl Containerizer {
             cgroup: None,
             exit: ExitWatch::none(),
             limited: false,
+            looks: JoinSet::new(),
             early_signals: Vec::new(),
             early_changes: Vec::new(),
         };
@@ -325,6 +331,11 @@ impl Containerizer {
         if !self.shared.routes.send(container.as_str(), Order::Signal(signal)) {
             tracing::debug!(%container, signal, "no such container to signal");
         }
+    }
+
+    /// Looks at a container whose command runs, once; answered by [`ContainerEvent::Checked`]. `false`: there is no such container.
+    pub fn check(&self, container: &ContainerId, check: Check) -> bool {
+        self.shared.routes.send(container.as_str(), Order::Check(Box::new(check)))
     }
 
     /// Ends the container in whatever stage it is: cancels its launch, kills its processes, removes its control groups. Answered by

@@ -255,6 +255,10 @@ pub(super) fn push(orders: &mpsc::Sender<Order>, order: Order) -> bool {
         tracing::warn!(?order, "a container does not keep up with its signals");
         return !orders.is_closed();
     }
+    // Nobody waits for a look that was not ordered.
+    if matches!(order, Order::Check(_)) && orders.capacity() <= ORDERS_FOR_EVENTS {
+        return false;
+    }
     match orders.try_send(order) {
         Ok(()) => true,
         Err(mpsc::error::TrySendError::Closed(_)) => false,

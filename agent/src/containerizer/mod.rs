@@ -42,10 +42,12 @@ mod user;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use command::CommandLine;
 pub use config::{ContainerizerConfig, StartError};
+pub(crate) use environment::value_of;
 pub use executor::ExecutorSettings;
 pub use guard::DeviceGuard;
 pub use handle::Containerizer;
 pub use report::chain;
-pub use spec::{ContainerEvent, Ending, LaunchSpec, LaunchStage, Observed, Places};
+pub use spec::{Check, ContainerEvent, Ending, LaunchSpec, LaunchStage, Observed, Places};
 pub use user::{User, UserError};

@@ -4,10 +4,11 @@ use std::future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use mezzo_agent_core::CheckOutcome;
 use mezzo_agent_launcher::{ClientError, Failure};
 use mezzo_types::ContainerId;
 use tokio::sync::mpsc;
-use tokio::task;
+use tokio::task::{self, JoinSet};
 
 use super::destroy::destroy;
 use super::handle::Shared;
@@ -15,14 +16,16 @@ use super::process::{ExitWatch, Process, recorded_ending, told_ending};
 use super::report::chain;
 use super::stage::{self, Failed, Staged};
 use super::update::{Change, update};
-use super::{ContainerEvent, Ending, LaunchSpec, LaunchStage, Places};
+use super::{Check, ContainerEvent, Ending, LaunchSpec, LaunchStage, Places};
 use crate::cgroups::ContainerCgroup;
+use crate::checks::Target;
 use crate::isolators::{Breach, Limitation};
 
 /// What reaches a container: the agent's orders, and what the launcher tells.
 #[derive(Debug)]
 pub(super) enum Order {
     Signal(i32),
+    Check(Box<Check>),
     /// What the container may use changed.
     Update(Box<Change>),
     Destroy,
@@ -62,6 +65,8 @@ pub(super) struct Run {
     /// Set when the launcher cannot tell the ending.
     pub(super) exit: ExitWatch,
     pub(super) limited: bool,
+    /// Looks under way; they end with this.
+    pub(super) looks: JoinSet<()>,
     /// Signals that came before the command was there to get them.
     pub(super) early_signals: Vec<i32>,
     /// Changes of what the container may use that came before it had a control group.
@@ -271,6 +276,10 @@ impl Run {
                 self.keep_signal(signal);
                 true
             }
+            (Order::Check(check), Command::Running(process)) => {
+                self.look(process, *check);
+                true
+            }
             (Order::Update(change), Command::Asked | Command::Running(_)) => {
                 self.change(*change).await
             }
@@ -344,6 +353,31 @@ impl Run {
         if let Err(e) = process.signal(signal) {
             tracing::warn!(container = %self.id, signal, error = %e, "could not signal a container");
         }
+    }
+
+    /// Looks at the command for one of its checks.
+    fn look(&mut self, process: Process, check: Check) {
+        // Those that have ended are let go of here: there are two at most.
+        while self.looks.try_join_next().is_some() {}
+        let target = Target {
+            process: (process.pid, process.start_time_ticks),
+            cgroup: self.cgroup.clone(),
+            sandbox: self.places.sandbox.clone(),
+        };
+        let (shared, container) = (Arc::clone(&self.shared), self.id.clone());
+        self.looks.spawn(async move {
+            let Check { kind, probe, timeout } = check;
+            let launcher = {
+                let shared = Arc::clone(&shared);
+                move || shared.link.client().ok()
+            };
+            let outcome = shared.checks.look(target, probe, timeout, launcher).await;
+            if let CheckOutcome::Unavailable(why) = &outcome {
+                tracing::warn!(%container, ?kind, why, "a check could not be carried out");
+            }
+            // Nobody listens: the agent is on its way out.
+            let _ = shared.events.send(ContainerEvent::Checked { container, kind, outcome }).await;
+        });
     }
 
     /// For a command that is not there yet. A signal that is sent twice before anybody gets it is one signal, as in the kernel.
@@ -421,6 +455,7 @@ impl Run {
     async fn end(mut self) {
         // What the kill does is no breach.
         self.limited = true;
+        self.looks.shutdown().await;
         if matches!(self.command, Command::Asked | Command::Running(_)) {
             self.kill().await;
         }

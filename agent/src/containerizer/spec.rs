@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mezzo_agent_core::Workload;
+use mezzo_agent_core::{CheckKind, CheckOutcome, Probe, Workload};
 use mezzo_proto::v1;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources};
 
@@ -23,6 +24,14 @@ pub struct LaunchSpec {
     /// Name of the user to run as.
     pub user: String,
     pub resources: Resources,
+}
+
+/// An order to look at a container once.
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub kind: CheckKind,
+    pub probe: Probe,
+    pub timeout: Option<Duration>,
 }
 
 impl LaunchSpec {
@@ -120,6 +129,8 @@ pub enum ContainerEvent {
     LaunchFailed { container: ContainerId, stage: LaunchStage, message: String },
     /// The container breached a limit: destroy it.
     Limited { container: ContainerId, limitation: Limitation },
+    /// What came of a look at the container; answers a `check` unless the container ended meanwhile. Between `Started` and `Exited`.
+    Checked { container: ContainerId, kind: CheckKind, outcome: CheckOutcome },
     /// The command ended. Processes that it left may still run.
     Exited { container: ContainerId, ending: Ending },
     /// No process and no control group is left; sandbox and exit file stay.

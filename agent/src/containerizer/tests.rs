@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use mezzo_agent_core::Workload;
+use mezzo_agent_core::{CheckKind, CheckOutcome, Probe, Workload};
 use mezzo_proto::storage::v1::ContainerRecord;
 use mezzo_proto::v1;
 use mezzo_types::{ContainerId, Resources};
@@ -785,5 +785,127 @@ async fn a_change_that_cannot_be_made_is_told() {
     f.containers.destroy(&"e1".into());
     assert_eq!(f.exited().await, Ending::Status(9));
     f.destroyed("e1").await;
+    f.finish().await;
+}
+
+fn check(line: &str, timeout: Option<Duration>) -> Check {
+    let command = v1::CommandInfo {
+        value: Some(line.to_owned()),
+        environment: Some(v1::Environment {
+            variables: vec![v1::environment::Variable {
+                name: "B".to_owned(),
+                value: Some("of the check".to_owned()),
+                ..Default::default()
+            }],
+        }),
+        ..Default::default()
+    };
+    Check { kind: CheckKind::Health, probe: Probe::Command(command), timeout }
+}
+
+impl Fixture {
+    async fn checked(&mut self, id: &str) -> CheckOutcome {
+        match self.next().await {
+            ContainerEvent::Checked { container, kind: CheckKind::Health, outcome } => {
+                assert_eq!(container.as_str(), id);
+                outcome
+            }
+            other => panic!("expected a result: {other:?}"),
+        }
+    }
+
+    async fn check(&mut self, id: &str, line: &str) -> CheckOutcome {
+        assert!(self.containers.check(&id.into(), check(line, Some(PATIENCE))));
+        self.checked(id).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_runs_in_the_world_of_the_command() {
+    let mut f = Fixture::new().await;
+    let line = "trap 'exit 0' TERM; while :; do sleep 1000 & wait; done";
+    let mut task = with_task(spec("c1", line), |task| {
+        let variable = |name: &str, value: &str| v1::environment::Variable {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
+            ..Default::default()
+        };
+        let command = task.command.as_mut().expect("a command");
+        let variables = vec![variable("A", "of the task"), variable("B", "of the task")];
+        command.environment = Some(v1::Environment { variables });
+    });
+    task.user = "nobody".to_owned();
+    f.containers.launch(task);
+    let (pid, ticks) = f.started().await;
+    let world = "whoami; pwd; echo $A; echo $B; cat /proc/1/comm; pgrep -c sleep; \
+                 cat /proc/self/cgroup > mine; cat /proc/2/cgroup > its; cmp mine its; exit 3";
+    assert_eq!(f.check("c1", world).await, CheckOutcome::Exited(3));
+    let sandbox = f.sandbox("c1").display().to_string();
+    let expected = ["nobody", &sandbox, "of the task", "of the check", "mezzo-init", "1", ""];
+    assert_eq!(f.output("c1", "stderr"), expected.join("\n"));
+    assert_eq!(f.check("c1", "exit 0").await, CheckOutcome::Exited(0));
+    let killed = f.check("c1", "kill -KILL $$").await;
+    assert_eq!(
+        killed,
+        CheckOutcome::Failed("the command was terminated by signal Killed".to_owned())
+    );
+
+    // An agent that starts again knows no more than the kernel does.
+    let record = f.record("c1", pid, ticks);
+    let (mut f, observed) = f.restart(vec![record]).await;
+    assert!(matches!(observed["c1"], Observed::Running { .. }));
+    assert_eq!(
+        f.check("c1", "test \"$A $B\" = 'of the task of the check'").await,
+        CheckOutcome::Exited(0)
+    );
+
+    f.containers.destroy(&"c1".into());
+    f.exited().await;
+    f.destroyed("c1").await;
+    assert!(!f.containers.check(&"c1".into(), check("true", None)), "it is gone");
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_takes_too_long_ends_with_all_that_descends_from_it() {
+    let mut f = Fixture::new().await;
+    f.containers.launch(spec("c1", "exec sleep 1000"));
+    f.started().await;
+    let processes = |f: &Fixture| {
+        let dirs = hierarchies().map(|dir| dir.join(&*f.root).join("c1"));
+        dirs.map(|dir| pids_in(&dir).len()).max().unwrap_or(0)
+    };
+    let before = processes(&f);
+    let line = "setsid sh -c 'sleep 1000 & exec sleep 1000' & sleep 1000 & wait";
+    assert!(f.containers.check(&"c1".into(), check(line, Some(Duration::from_millis(500)))));
+    let outcome = f.checked("c1").await;
+    let why = "it took longer than timeout_seconds, 0.5 s";
+    assert_eq!(outcome, CheckOutcome::Failed(why.to_owned()));
+    f.until("all of it ends", |f| processes(f) == before).await;
+
+    // The end of the container is the end of its checks, without a result.
+    assert!(f.containers.check(&"c1".into(), check("touch here; exec sleep 1000", None)));
+    f.until("it runs", |f| f.sandbox("c1").join("here").exists()).await;
+    f.containers.destroy(&"c1".into());
+    assert_eq!(f.exited().await, Ending::Status(nix::libc::SIGKILL));
+    f.destroyed("c1").await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_cannot_be_run_says_why() {
+    let mut f = Fixture::new().await;
+    f.containers.launch(spec("c1", "exec sleep 1000"));
+    f.started().await;
+    let mut program = check("/no/such/program", Some(PATIENCE));
+    if let Probe::Command(command) = &mut program.probe {
+        command.shell = Some(false);
+    }
+    assert!(f.containers.check(&"c1".into(), program));
+    let why = "cannot execute the command: No such file or directory";
+    assert_eq!(f.checked("c1").await, CheckOutcome::Failed(why.to_owned()));
+    f.containers.destroy(&"c1".into());
+    f.exited().await;
+    f.destroyed("c1").await;
     f.finish().await;
 }

@@ -1,6 +1,7 @@
 //! System calls that nix does not offer safely, each behind a safe function.
 //!
 //! - [`fork`], [`Namespaces`], [`Keep`]: fork of a single-threaded process into new namespaces;
+//! - [`fork_beside`], [`tcp_socket_beside`]: a process, a socket in the namespaces of another process;
 //! - [`execute`]: exec of an open file with an exact set of descriptors, all others closed;
 //! - [`inherited_descriptors`]: what the program before the exec left open;
 //! - [`default_signals`], [`ignore_signal`]: signal dispositions;
@@ -16,11 +17,13 @@
 //! Everything returns `std::io::Error` with the errno of the call; callers know the step they were at.
 //! Linux 5.11 or later (close_range with close-on-exec) is required.
 
+mod beside;
 mod bpf;
 mod exec;
 mod fork;
 mod inherited;
 mod memfd;
+mod net;
 mod open_files;
 mod packet;
 mod pidfd;
@@ -29,6 +32,7 @@ mod protection;
 mod signals;
 mod xattr;
 
+pub use beside::fork_beside;
 pub use bpf::{
     BpfLink, BpfMap, bpf_link_cgroup, bpf_link_info, bpf_link_tracepoint, bpf_link_update,
     bpf_open, bpf_pin, bpf_run_time_statistics,
@@ -37,6 +41,7 @@ pub use exec::execute;
 pub use fork::{Keep, Namespaces, fork};
 pub use inherited::inherited_descriptors;
 pub use memfd::{executable_memfd, sealed_memfd};
+pub use net::tcp_socket_beside;
 pub use open_files::limit_open_files;
 pub use packet::{MAX_DESCRIPTORS, Packet, receive_packet, send_packet};
 pub use pidfd::PidFd;

@@ -7,6 +7,7 @@ use mezzo_sdk::Task;
 
 use crate::failure::Failure;
 use crate::quantity::{parse_amount, parse_duration};
+use crate::run::health::HealthArguments;
 
 /// Longest part of a task's id taken from the command; ids end at 255 bytes.
 const NAME_LENGTH: usize = 64;
@@ -20,7 +21,9 @@ Ctrl-C ends the task with SIGTERM, and with SIGKILL after its grace period, and 
 A second Ctrl-C no longer waits.
 
 With --detach the task's id is printed as soon as it runs; `mezzo logs` shows its output, \
-`mezzo kill` ends it. Its framework stays registered, without a scheduler, for up to a year.")]
+`mezzo kill` ends it. Its framework stays registered, without a scheduler, for up to a year; \
+nobody acknowledges what a health check finds then, so that `mezzo ps` shows its first result \
+only. A task that fails it is ended nevertheless.")]
 pub(crate) struct RunArguments {
     /// CPUs for each instance.
     #[arg(long, value_name = "N", default_value = "0.1", value_parser = parse_amount)]
@@ -80,6 +83,9 @@ pub(crate) struct RunArguments {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub(crate) patience: Duration,
 
+    #[command(flatten)]
+    pub(crate) health: HealthArguments,
+
     /// Print the tasks' ids when they run, and leave them running.
     #[arg(short, long)]
     pub(crate) detach: bool,
@@ -133,7 +139,7 @@ impl RunArguments {
         let mut task = Task::command(id, name)
             .cpus(self.cpus)
             .mem(self.mem)
-            .ports(usize::from(self.ports))
+            .ports(usize::from(self.ports).max(self.health.ports_needed()))
             .gpus(self.gpus)
             .argv(self.command.iter().map(String::as_str));
         if let Some(disk) = self.disk {
@@ -141,6 +147,9 @@ impl RunArguments {
         }
         if let Some(grace) = self.grace {
             task = task.kill_grace(grace);
+        }
+        if let Some(check) = self.health.check() {
+            task = task.health_check(check);
         }
         for (name, value) in &self.env {
             task = task.env(name, value);
@@ -192,7 +201,7 @@ fn random_ending() -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use mezzo_sdk::Demand;
+    use mezzo_sdk::{CheckPort, Demand, HealthCheck};
 
     use super::*;
 
@@ -238,9 +247,33 @@ mod tests {
     #[test]
     fn everything_that_can_be_asked_for_is_in_the_task() {
         let arguments = parse(&[
-            "--cpus", "0.5", "--mem", "64", "--disk", "10", "--ports", "2", "--gpus", "1",
-            "--name", "t", "--env", "A=b=c", "--env", "E=", "--uri", "/x.tar", "--grace", "2s",
-            "--", "sh", "-c", "--", "x",
+            "--cpus",
+            "0.5",
+            "--mem",
+            "64",
+            "--disk",
+            "10",
+            "--ports",
+            "2",
+            "--gpus",
+            "1",
+            "--health-http",
+            "/up",
+            "--name",
+            "t",
+            "--env",
+            "A=b=c",
+            "--env",
+            "E=",
+            "--uri",
+            "/x.tar",
+            "--grace",
+            "2s",
+            "--",
+            "sh",
+            "-c",
+            "--",
+            "x",
         ])
         .expect("valid");
         let task = &arguments.tasks()[0];
@@ -256,7 +289,8 @@ mod tests {
             .kill_grace(Duration::from_secs(2))
             .env("A", "b=c")
             .env("E", "")
-            .uri("/x.tar");
+            .uri("/x.tar")
+            .health_check(HealthCheck::http(CheckPort::Own(0), "/up"));
         assert_eq!(*task, expect);
     }
 

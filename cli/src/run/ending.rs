@@ -12,9 +12,15 @@ pub(crate) fn exit_code(status: &TaskStatus) -> u8 {
         (TaskState::TaskFinished, None) => 0,
         // Failed for another reason than its process: what the process returned is not the answer.
         (TaskState::TaskFailed, Some(Ending::Exited(0))) => FAILED,
+        (TaskState::TaskKilled, Some(Ending::Exited(0))) if unhealthy(status) => FAILED,
         (_, Some(ending)) => ending.shell_code(),
         (_, None) => FAILED,
     }
+}
+
+/// A last status says so only of a task that was killed for it.
+fn unhealthy(status: &TaskStatus) -> bool {
+    status.healthy == Some(false)
 }
 
 /// What went wrong with a task: a sentence, and below it what else its message says. None if
@@ -23,6 +29,9 @@ pub(crate) fn complaint(task_id: &str, status: &TaskStatus) -> Option<String> {
     let verb = match status.state() {
         TaskState::TaskFinished if exit_code(status) == 0 => return None,
         TaskState::TaskFinished | TaskState::TaskFailed => "failed".to_owned(),
+        TaskState::TaskKilled if unhealthy(status) => {
+            "was killed because its health check failed".to_owned()
+        }
         TaskState::TaskKilled => "was killed".to_owned(),
         TaskState::TaskError => "was refused".to_owned(),
         _ => format!("ended as {}", state_name(status.state)),
@@ -83,6 +92,18 @@ mod tests {
                 "{state:?} {code:?} {signal:?}"
             );
         }
+    }
+
+    #[test]
+    fn who_was_killed_for_its_health_did_not_succeed() {
+        let mut ended = status(TaskState::TaskKilled, Some(0), None);
+        assert_eq!(exit_code(&ended), 0);
+        ended.healthy = Some(false);
+        assert_eq!(exit_code(&ended), FAILED);
+        assert_eq!(
+            complaint("t", &ended).as_deref(),
+            Some("t was killed because its health check failed")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `mezzo run`: a framework that runs one command, once or several times, and waits for it.
 //!
 //! - `arguments`: what is asked for, and the tasks made of it;
+//! - `health`: its health check, as far as one is asked for;
 //! - `batch`: the tasks and where each stands; pure;
 //! - `ending`: exit codes and sentences; pure;
 //! - `shortage`: what is said when no offer fits; pure;
@@ -11,6 +12,7 @@
 mod arguments;
 mod batch;
 mod ending;
+mod health;
 mod output;
 mod runner;
 mod shortage;

@@ -117,6 +117,7 @@ fn latest(now: Now, task: &Task, aware: bool) -> mezzo_proto::v1::TaskStatus {
             if let Some(last) = &task.last_status {
                 status.container_status = last.container_status.clone();
                 status.healthy = last.healthy;
+                status.check_status = last.check_status;
             }
             status
         }

@@ -401,6 +401,8 @@ impl World {
                 self.watch.see(&Fact::Registered { agent: number, term });
             }
             Effect::View(_) => {}
+            // Its tasks have no checks.
+            Effect::Check { .. } => {}
             // Nobody here has an executor.
             Effect::Update { .. }
             | Effect::ExecutorAnswer { .. }
@@ -577,6 +579,8 @@ fn wanted(effect: &Effect) -> Position {
         | Effect::MakeVolumes { after, .. }
         | Effect::RemoveVolumes { after, .. }
         | Effect::Left { after, .. } => *after,
-        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::View(_) => Position::NONE,
+        Effect::Persist(_) | Effect::CloseLink { .. } | Effect::Check { .. } | Effect::View(_) => {
+            Position::NONE
+        }
     }
 }

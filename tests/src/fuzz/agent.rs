@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mezzo_agent_core::{
-    Checkpoint, Config, Core, Effect, Ending, ExecutorStreamId, Input, LinkId, Observed, RequestId,
+    CheckKind, CheckOutcome, Checkpoint, Config, Core, Effect, Ending, ExecutorStreamId, Input,
+    LinkId, Observed, RequestId,
 };
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::storage::v1::{
@@ -82,6 +83,16 @@ pub(super) fn messages(data: &[u8]) {
                 core.handle(now, Input::Exited { container, ending });
             }
             (3, Some(container)) => core.handle(now, Input::Destroyed { container }),
+            (6, Some(container)) => {
+                let outcome = match piece.len() % 4 {
+                    0 => CheckOutcome::Connected(kind < 128),
+                    1 => CheckOutcome::Exited(i32::from(kind / 128)),
+                    2 => CheckOutcome::Failed("it took too long".to_owned()),
+                    _ => CheckOutcome::Unavailable("no launcher".to_owned()),
+                };
+                let kind = CheckKind::ALL[usize::from(kind / 8 % 2)];
+                core.handle(now, Input::Checked { container, kind, outcome });
+            }
             (4, _) => {
                 let Ok(call) = executor::Call::decode(piece) else { continue };
                 if mezzo_agent_core::validate_call(&call).is_ok() {

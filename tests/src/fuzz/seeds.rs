@@ -279,6 +279,19 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
         task_info: task("t").encode_to_vec().into(),
         launch_executor: false,
     };
+    let mut checked = task("t");
+    checked.health_check = Some(v1::HealthCheck {
+        r#type: Some(v1::health_check::Type::Tcp as i32),
+        tcp: Some(v1::health_check::TcpCheckInfo { port: 80, ..Default::default() }),
+        ..Default::default()
+    });
+    let command = v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() };
+    checked.check = Some(v1::CheckInfo {
+        r#type: Some(v1::check_info::Type::Command as i32),
+        command: Some(v1::check_info::Command { command }),
+        ..Default::default()
+    });
+    let run_checked = RunTask { task_info: checked.encode_to_vec().into(), ..run(1) };
     let (framework_id, task_id) = ("f".to_owned(), "t".to_owned());
     let kill = KillTask {
         framework_id: framework_id.clone(),
@@ -287,7 +300,7 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
     };
     let acknowledge =
         Acknowledge { framework_id: framework_id.clone(), task_id, uuid: vec![7; 16].into() };
-    let said = |kind: Kind| (4, encode(kind));
+    let said = |kind: Kind| (7, encode(kind));
     vec![
         join(&[
             said(Kind::Registered(registered.clone())),
@@ -301,11 +314,21 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
             (8, vec![]),
         ]),
         join(&[
-            said(Kind::Registered(registered)),
+            said(Kind::Registered(registered.clone())),
             said(Kind::RunTask(run(1))),
             said(Kind::RunTask(run(2))),
             said(Kind::ShutdownFramework(ShutdownFramework { framework_id })),
             (0xf8, vec![]),
+        ]),
+        join(&[
+            said(Kind::Registered(registered)),
+            said(Kind::RunTask(run_checked)),
+            (1, vec![]),
+            (0x78, vec![]),
+            (0x86, vec![]),
+            (0x0e, vec![0]),
+            (0x78, vec![]),
+            (0x86, vec![0, 0]),
         ]),
     ]
 }
@@ -430,6 +453,15 @@ pub(super) fn launcher_packets() -> Vec<Vec<u8>> {
         text(12, b"host"),
     ]
     .concat();
+    let enter = [
+        text(1, b"/bin/sh"),
+        text(2, b"sh"),
+        text(3, b"A=1"),
+        vec![0x20, 1, 0x28, 1, 0x30, 1],
+        text(7, b"/tmp"),
+        text(8, b"stderr"),
+    ]
+    .concat();
     let request = |call: u32, body: &[u8]| [vec![5, 0, 0x08, 9], text(call, body)].concat();
     let by_name = text(1, b"c1");
     vec![
@@ -439,6 +471,7 @@ pub(super) fn launcher_packets() -> Vec<Vec<u8>> {
         request(5, &[by_name.clone(), vec![0x10, 15]].concat()),
         request(6, &by_name),
         request(7, b""),
+        request(10, &enter),
         vec![5, 1],
     ]
 }

@@ -1,6 +1,7 @@
 //! How endings are told.
 
 use mezzo_proto::v1;
+use mezzo_proto::v1::framework_info::capability;
 use mezzo_proto::v1::task_status::{Reason, Source};
 
 use super::{World, task};
@@ -136,11 +137,57 @@ fn a_task_that_outlives_its_completion_time_fails() {
     world.pass(4.9);
     world.transcript();
     world.pass(0.1);
-    assert_eq!(world.transcript(), "persist t KILLING [STARTING RUNNING]\nsignal 15 after 4");
+    // Without a grace period: it has had its time.
+    assert_eq!(
+        world.transcript(),
+        "persist t KILLING [STARTING RUNNING]\nsignal 15 after 4\ndestroy after 4"
+    );
     world.exited(&container, 15);
     let status = world.latest("t");
     assert_eq!(status.state(), v1::TaskState::TaskFailed);
     assert_eq!(status.reason(), Reason::MaxCompletionTimeReached);
+}
+
+/// As Mesos' command executor has it.
+#[test]
+fn completion_times_are_not_told_of_and_none_is_none() {
+    let mut world = World::registered();
+    let mut info = task("t");
+    info.kill_policy = Some(super::grace(100.0));
+    info.max_completion_time = Some(v1::DurationInfo { nanoseconds: 0 });
+    let killing = capability::Type::TaskKillingState;
+    world.run(&info, super::framework(&[killing]));
+    let container = world.container_of("t");
+    world.started(&container);
+    world.pass(80.0);
+    assert_eq!(world.latest("t").state(), v1::TaskState::TaskRunning);
+    info.task_id.value = "u".into();
+    info.max_completion_time = Some(v1::DurationInfo { nanoseconds: 1 });
+    world.run(&info, super::framework(&[killing]));
+    let container = world.container_of("u");
+    world.started(&container);
+    world.transcript();
+    world.pass(0.1);
+    assert!(world.transcript().contains("destroy"));
+    assert_eq!(world.latest("u").state(), v1::TaskState::TaskRunning, "nothing of TASK_KILLING");
+}
+
+/// Its time is over while it is being killed for another reason: that stands.
+#[test]
+fn a_kill_that_was_ordered_before_has_its_grace_period() {
+    let mut world = World::registered();
+    let mut info = task("t");
+    info.max_completion_time = Some(v1::DurationInfo { nanoseconds: 5_000_000_000 });
+    world.run(&info, super::framework(&[]));
+    let container = world.container_of("t");
+    world.started(&container);
+    world.pass(4.0);
+    world.kill("t", Some(super::grace(20.0)));
+    world.transcript();
+    world.pass(19.0);
+    assert!(!world.transcript().contains("destroy"));
+    world.exited(&container, 15);
+    assert_eq!(world.latest("t").state(), v1::TaskState::TaskKilled);
 }
 
 #[test]

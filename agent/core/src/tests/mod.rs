@@ -1,5 +1,6 @@
 //! A core with a model of its shell around it: records, links, and effects as one line of text each.
 
+mod checks;
 mod drains;
 mod endings;
 mod executors;
@@ -333,6 +334,7 @@ fn line(effect: &Effect) -> Option<String> {
             format!("remove volumes {volumes} after {after}")
         }
         Effect::Left { reason, after } => format!("left {reason:?} after {after}"),
+        Effect::Check { kind, timeout, .. } => format!("look {kind:?} for {timeout:?}"),
         Effect::Update { resources, grant, after, .. } => {
             format!("update {grant} to {resources} after {after}")
         }

@@ -125,7 +125,7 @@ fn every_mistake_has_its_state_reason_and_sentence() {
     );
     invalid(
         |t| t.health_check = Some(v1::HealthCheck::default()),
-        "task 't' sets 'health_check', which this version of Mezzo does not run: leave it out",
+        "task 't' has health_check without 'type': it must be COMMAND, HTTP or TCP",
     );
     invalid(
         |t| {

@@ -3,10 +3,12 @@
 //! The rules are those of Mesos 1.11 (`src/master/validation.cpp`); the sentences are Mezzo's.
 
 mod call;
+mod check;
 mod environment;
 mod executor;
 mod framework;
 pub(crate) mod id;
+mod limits;
 mod maintenance;
 pub(crate) mod operation;
 mod quota;

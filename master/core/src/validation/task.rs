@@ -34,7 +34,10 @@ pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Re
         super::environment::check(&format!("task '{id}': command.environment"), environment)?;
     }
     durations(task)?;
-    resources(task, context)
+    super::check::of_task(task).map_err(|error| format!("task '{id}' has {error}"))?;
+    let wanted = resources(task, context)?;
+    super::limits::of_task(task, &wanted).map_err(|error| format!("task '{id}' has {error}"))?;
+    Ok(wanted)
 }
 
 /// Checks a task that an executor is to run: what it does is between its framework and the executor.
@@ -51,6 +54,8 @@ pub(super) fn for_executor(
         return Err(unsupported(id, "limits", "ask for the resources it needs at most"));
     }
     durations(task)?;
+    super::check::of_task(task)
+        .map_err(|error| format!("task '{}' has {error}", task.task_id.value))?;
     resources(task, context)
 }
 
@@ -90,15 +95,6 @@ fn runnable(task: &v1::TaskInfo) -> Result<(), String> {
         (Some(command), None) => command,
     };
     self::command(&format!("task '{id}'"), command)?;
-    if task.health_check.is_some() {
-        return Err(unsupported(id, "health_check", "leave it out"));
-    }
-    if task.check.is_some() {
-        return Err(unsupported(id, "check", "leave it out"));
-    }
-    if !task.limits.is_empty() {
-        return Err(unsupported(id, "limits", "ask for the resources it needs at most"));
-    }
     match &task.container {
         Some(container) => self::container(&format!("task '{id}'"), container),
         None => Ok(()),
