@@ -157,9 +157,9 @@ impl Master {
 }
 
 impl Agent {
-    /// No task is on it whose end has not been acknowledged.
+    /// No task is on it whose end has not been acknowledged, and no operation.
     fn is_idle(&self) -> bool {
-        self.tasks.is_empty()
+        self.tasks.is_empty() && self.operations.is_empty()
     }
 }
 

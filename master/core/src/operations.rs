@@ -120,6 +120,9 @@ impl Master {
             let Some(operation) = self.operations.remove(uuid) else { continue };
             if let Some(agent) = self.agents.get_mut(&operation.agent) {
                 agent.operations.remove(&operation.order);
+                if agent.drain.is_some() {
+                    self.drained_maybe.insert(operation.agent.clone());
+                }
             }
             let framework = operation.framework.as_ref().and_then(|id| self.frameworks.get_mut(id));
             if let (Some(framework), Some(id)) = (framework, operation.id())
