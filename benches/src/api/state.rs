@@ -23,17 +23,18 @@ pub struct Size {
 const CALL: &str = r#"{"type":"GET_STATE"}"#;
 
 pub async fn measure(size: &Size) -> Result<Vec<Measurement>> {
-    let resources = format!("cpus:{0};mem:{1}", size.tasks_per_agent, size.tasks_per_agent * 1024);
-    eprintln!("  {} agents", size.agents);
-    let stage = Stage::set(size.agents, &resources)?;
-    let measured = on(&stage, size).await;
+    let mut stage = Stage::set()?;
+    let measured = on(&mut stage, size).await;
     measured.with_context(|| format!("logs: {}", stage.logs()))
 }
 
-async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
+async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
+    let mut load = Load::subscribe(stage.address(), size.frameworks, Runs::Forever).await?;
+    eprintln!("  {} agents", size.agents);
+    let slots = size.tasks_per_agent;
+    stage.join(size.agents, &format!("cpus:{slots};mem:{}", slots * 1024))?;
     let tasks = u64::from(size.agents * size.tasks_per_agent);
     eprintln!("  {tasks} tasks");
-    let mut load = Load::subscribe(stage.address(), size.frameworks, Runs::Forever).await?;
     load.order(usize::try_from(tasks)?);
     load.until("all tasks to run", |counts| counts.started >= tasks).await?;
     eprintln!("  reads");
