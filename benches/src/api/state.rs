@@ -37,10 +37,12 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     eprintln!("  {tasks} tasks");
     load.order(usize::try_from(tasks)?);
     load.until("all tasks to run", |counts| counts.started >= tasks).await?;
+    let (master, simulators) = (stage.master()?, stage.simulators()?);
+    // Before anything is read: answers leave their mark on the heap.
+    let memory = [counters::resident_kib(master)?, counters::resident_kib(simulators)?];
     eprintln!("  reads");
     let address = stage.address().to_owned();
     let (agents, reads) = (size.agents as usize, size.reads);
-    let master = stage.master()?;
     let read = move || -> Result<Vec<Measurement>> {
         check(&address, agents, usize::try_from(tasks)?)?;
         let conditions = Conditions::now()?;
@@ -68,7 +70,7 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     let mut rows = tokio::task::spawn_blocking(read).await.context("reads ended early")??;
     rows.push(Measurement {
         name: "api/state-memory",
-        value: (counters::resident_kib(master)? - stage.empty_kib) / tasks as f64,
+        value: (memory[0] - stage.empty_kib) / tasks as f64,
         unit: "KiB/task",
         goal: None,
         baseline: None,
@@ -77,7 +79,7 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
             "resident memory of the master with {tasks} tasks on {} agents, beyond an empty one's, per task; the \
              simulated agents take {:.2}",
             size.agents,
-            counters::resident_kib(stage.simulators()?)? / tasks as f64,
+            memory[1] / tasks as f64,
         ),
     });
     // 400,000 tasks are not torn down one by one: the cluster goes with all of them.
