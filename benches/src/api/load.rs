@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use mezzo_sdk::v1::{Offer, TaskState};
 use mezzo_sdk::{CallError, Calls, Event, Events, Framework, Room, Scheduler, Task, is_terminal};
 use mezzo_types::IdSource;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// For anything that is awaited: far beyond what it should take.
@@ -56,8 +56,9 @@ struct Board {
 pub struct Load {
     board: Arc<Board>,
     counts: watch::Receiver<Counts>,
-    orders: Vec<mpsc::UnboundedSender<usize>>,
-    next: usize,
+    /// Tasks that are due: whoever holds an offer takes some.
+    due: Arc<Semaphore>,
+    stop: watch::Sender<bool>,
     working: JoinSet<Result<()>>,
 }
 
@@ -75,9 +76,8 @@ struct Worker {
     calls: Calls,
     events: Events,
     board: Arc<Board>,
-    orders: mpsc::UnboundedReceiver<usize>,
-    /// Tasks that are due.
-    due: usize,
+    due: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
     launched: u64,
     offers: VecDeque<Offer>,
     tasks: HashMap<String, Scheduled>,
@@ -86,25 +86,26 @@ struct Worker {
 }
 
 impl Load {
-    /// Subscribes the frameworks; nothing is due yet.
+    /// Subscribes the frameworks; nothing is due yet. They keep what they are offered, so they had better come before the
+    /// agents: one that came first of all would be offered all there is.
     pub async fn subscribe(master: &str, frameworks: usize, runs: Runs) -> Result<Load> {
         let (counts, seen) = watch::channel(Counts::default());
         let board = Arc::new(Board { counts, recorded: Mutex::new(None) });
-        let (mut orders, mut working) = (Vec::new(), JoinSet::new());
+        let due = Arc::new(Semaphore::new(0));
+        let (stop, stopped) = watch::channel(false);
+        let mut working = JoinSet::new();
         for name in 0..frameworks {
             let framework = Framework::new(format!("load-{name}"), "nobody");
             let connected = Scheduler::new(master, framework).event_queue(65_536).start().await;
             let (calls, events) = connected.context("cannot subscribe")?;
-            let (order, taken) = mpsc::unbounded_channel();
-            orders.push(order);
             let worker = Worker {
                 name,
                 runs,
                 calls,
                 events,
                 board: Arc::clone(&board),
-                orders: taken,
-                due: 0,
+                due: Arc::clone(&due),
+                stopped: stopped.clone(),
                 launched: 0,
                 offers: VecDeque::new(),
                 tasks: HashMap::new(),
@@ -113,16 +114,12 @@ impl Load {
             };
             working.spawn(worker.work());
         }
-        Ok(Load { board, counts: seen, orders, next: 0, working })
+        Ok(Load { board, counts: seen, due, stop, working })
     }
 
     /// So many tasks more, as soon as offers hold them.
-    pub fn order(&mut self, tasks: usize) {
-        for _ in 0..tasks {
-            // One that has ended is noticed by whoever waits.
-            self.orders[self.next].send(1).ok();
-            self.next = (self.next + 1) % self.orders.len();
-        }
+    pub fn order(&self, tasks: usize) {
+        self.due.add_permits(tasks);
     }
 
     /// Orders tasks at a rate, for a time, whatever becomes of them.
@@ -185,7 +182,7 @@ impl Load {
 
     /// Tears the frameworks down.
     pub async fn end(mut self) -> Result<()> {
-        self.orders.clear();
+        self.stop.send_replace(true);
         while let Some(ended) = self.working.join_next().await {
             ended.context("a framework ended early")??;
         }
@@ -195,6 +192,7 @@ impl Load {
 
 impl Worker {
     async fn work(mut self) -> Result<()> {
+        let due = Arc::clone(&self.due);
         loop {
             // All arms are cancel-safe.
             tokio::select! {
@@ -202,21 +200,15 @@ impl Worker {
                     let event = event.context("the subscription ended")?;
                     self.hear(event)?;
                 }
-                order = self.orders.recv() => match order {
-                    Some(tasks) => {
-                        self.due += tasks;
-                        while let Ok(more) = self.orders.try_recv() {
-                            self.due += more;
-                        }
-                    }
-                    None => break,
-                },
+                permit = due.acquire(), if !self.offers.is_empty() => {
+                    permit.context("nothing is ever due again")?.forget();
+                    self.place();
+                }
+                _ = self.stopped.changed() => break,
                 Some(answer) = self.answers.next(), if !self.answers.is_empty() => {
                     answer.context("a launch was refused")?;
-                    continue;
                 }
             }
-            self.place();
         }
         self.calls.teardown().await.context("cannot tear down")
     }
@@ -251,29 +243,32 @@ impl Worker {
         Ok(())
     }
 
-    /// Puts what is due on the offers at hand. Offers that nothing is due for are kept.
+    /// Puts the task that was taken, and more if they are due, on the first offer at hand.
     fn place(&mut self) {
-        while self.due > 0
-            && let Some(offer) = self.offers.pop_front()
-        {
-            let mut room = Room::of(&offer);
-            let (mut placed, mut ids) = (Vec::new(), Vec::new());
-            while placed.len() < self.due {
-                let (task, runs) = self.task(placed.len());
-                let Some(info) = room.fit(&task) else { break };
-                ids.push((task.id().to_owned(), runs));
-                placed.push(info);
+        let Some(offer) = self.offers.pop_front() else { return self.due.add_permits(1) };
+        let mut room = Room::of(&offer);
+        let (mut placed, mut ids) = (Vec::new(), Vec::new());
+        let mut taken = 1;
+        while taken > 0 {
+            let (task, runs) = self.task(placed.len());
+            let Some(info) = room.fit(&task) else { break };
+            ids.push((task.id().to_owned(), runs));
+            placed.push(info);
+            taken -= 1;
+            if let Ok(permit) = self.due.try_acquire() {
+                permit.forget();
+                taken += 1;
             }
-            let accepted = Instant::now();
-            self.due -= placed.len();
-            self.launched += placed.len() as u64;
-            self.board.counts.send_modify(|counts| counts.launched += placed.len() as u64);
-            let scheduled = |runs| Scheduled { accepted, runs, running: false };
-            self.tasks.extend(ids.into_iter().map(|(id, runs)| (id, scheduled(runs))));
-            let calls = self.calls.clone();
-            // An offer with room for nothing is declined, and comes again when there is more.
-            self.answers.push(Box::pin(async move { calls.launch(&offer, placed).await }));
         }
+        self.due.add_permits(taken);
+        let accepted = Instant::now();
+        self.launched += placed.len() as u64;
+        self.board.counts.send_modify(|counts| counts.launched += placed.len() as u64);
+        let scheduled = |runs| Scheduled { accepted, runs, running: false };
+        self.tasks.extend(ids.into_iter().map(|(id, runs)| (id, scheduled(runs))));
+        let calls = self.calls.clone();
+        // An offer with room for nothing is declined, and comes again when there is more.
+        self.answers.push(Box::pin(async move { calls.launch(&offer, placed).await }));
     }
 
     fn task(&mut self, after: usize) -> (Task, Option<Duration>) {

@@ -26,13 +26,14 @@ const CALM: Duration = Duration::from_secs(1);
 const FRAMEWORKS: usize = 10;
 
 pub async fn measure(size: &Size) -> Result<Vec<Measurement>> {
-    let stage = Stage::set(size.agents, "cpus:16;mem:16384")?;
-    let measured = on(&stage, size).await;
+    let mut stage = Stage::set()?;
+    let measured = on(&mut stage, size).await;
     measured.with_context(|| format!("logs: {}", stage.logs()))
 }
 
-async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
+async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     let mut load = Load::subscribe(stage.address(), FRAMEWORKS, Runs::Nothing).await?;
+    stage.join(size.agents, "cpus:16;mem:16384")?;
     // The first batch fills what the master remembers of ended tasks.
     batch(&mut load, size.tasks).await?;
     let mut rows = Vec::new();

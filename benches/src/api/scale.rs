@@ -32,17 +32,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const MIB: f64 = 1024.0;
 
 pub async fn measure(size: &Size) -> Result<Vec<Measurement>> {
-    eprintln!("  {} agents", size.agents);
-    let stage = Stage::set(size.agents, "cpus:2;mem:2048")?;
-    let measured = on(&stage, size).await;
+    let mut stage = Stage::set()?;
+    let measured = on(&mut stage, size).await;
     measured.with_context(|| format!("logs: {}", stage.logs()))
 }
 
-async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
-    let (master, simulators) = (stage.master()?, stage.simulators()?);
-    let idle = [counters::resident_kib(master)?, counters::resident_kib(simulators)?];
+async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     let mut load =
         Load::subscribe(stage.address(), size.frameworks, Runs::About(size.mean_s)).await?;
+    eprintln!("  {} agents", size.agents);
+    stage.join(size.agents, "cpus:2;mem:2048")?;
+    let (master, simulators) = (stage.master()?, stage.simulators()?);
+    let idle = [counters::resident_kib(master)?, counters::resident_kib(simulators)?];
     eprintln!("  {} launches/s", size.launches_per_second);
     load.order_for(size.launches_per_second, Duration::from_secs(size.warm_up_s.into())).await?;
     let conditions = Conditions::now()?;
@@ -157,7 +158,8 @@ async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
             "KiB/agent",
             Some(Goal::AtMost(20.0)),
             format!(
-                "resident memory of the master with {agents} idle agents beyond an empty one's; a simulated agent takes {:.1}",
+                "resident memory of the master with {agents} idle agents, all on offer to {} frameworks, beyond an empty one's; a simulated agent takes {:.1}",
+                size.frameworks,
                 idle[1] / f64::from(agents),
             ),
         ),

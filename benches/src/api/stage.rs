@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 pub struct Stage {
     cluster: Cluster,
-    simulators: Child,
+    simulators: Option<Child>,
     /// From the start of the simulators until every agent was registered.
     pub joined: Duration,
     /// What the master had used before anybody came.
@@ -24,25 +24,30 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// With every agent registered.
-    pub fn set(agents: u32, resources: &str) -> Result<Stage> {
+    /// A master, and nobody else.
+    pub fn set() -> Result<Stage> {
         let mut cluster = Cluster::prepare(Options::default())?;
         cluster.start_master()?;
         let master = cluster.master_pid().context("the master has ended")?;
         let empty_kib = counters::resident_kib(master)?;
-        let log = File::create(cluster.directory().join("agents.log")).context("cannot log")?;
+        Ok(Stage { cluster, simulators: None, joined: Duration::ZERO, empty_kib })
+    }
+
+    /// So many agents come; returns when every one is registered.
+    pub fn join(&mut self, agents: u32, resources: &str) -> Result<()> {
+        let log = File::create(self.cluster.directory().join("agents.log"));
         let begin = Instant::now();
         let mut simulators = Command::new(binary("mezzo-agent-simulated")?)
-            .args(["--master", cluster.address(), "--agents", &agents.to_string()])
+            .args(["--master", self.cluster.address(), "--agents", &agents.to_string()])
             .args(["--resources", resources, "--log-level", "warn"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(log.context("cannot log")?)
             .spawn()
             .context("cannot start the simulated agents")?;
-        let output = simulators.stdout.take().context("the agents have no output")?;
-        let joined = Duration::ZERO;
-        let mut stage = Stage { cluster, simulators, joined, empty_kib };
+        let output = simulators.stdout.take();
+        self.simulators = Some(simulators);
+        let output = output.context("the agents have no output")?;
         let (line, lines) = mpsc::channel();
         std::thread::spawn(move || {
             let mut text = String::new();
@@ -51,12 +56,12 @@ impl Stage {
             line.send(read).ok();
         });
         let said = lines.recv_timeout(PATIENCE);
-        stage.joined = begin.elapsed();
+        self.joined = begin.elapsed();
         match said {
-            Ok(Ok(text)) if text.starts_with("ready ") => Ok(stage),
-            Ok(_) => bail!("the simulated agents ended: {}", stage.logs()),
+            Ok(Ok(text)) if text.starts_with("ready ") => Ok(()),
+            Ok(_) => bail!("the simulated agents ended: {}", self.logs()),
             Err(_) => {
-                bail!("not all agents registered within {} s: {}", PATIENCE.as_secs(), stage.logs())
+                bail!("not all agents registered within {} s: {}", PATIENCE.as_secs(), self.logs())
             }
         }
     }
@@ -70,7 +75,8 @@ impl Stage {
     }
 
     pub fn simulators(&self) -> Result<i32> {
-        Ok(i32::try_from(self.simulators.id())?)
+        let simulators = self.simulators.as_ref().context("there are no agents")?;
+        Ok(i32::try_from(simulators.id())?)
     }
 
     pub fn logs(&self) -> String {
@@ -83,8 +89,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // They may have ended already.
-        let _ = self.simulators.kill();
-        let _ = self.simulators.wait();
+        if let Some(simulators) = &mut self.simulators {
+            // They may have ended already.
+            let _ = simulators.kill();
+            let _ = simulators.wait();
+        }
     }
 }

@@ -23,23 +23,26 @@ pub struct Size {
 const CALL: &str = r#"{"type":"GET_STATE"}"#;
 
 pub async fn measure(size: &Size) -> Result<Vec<Measurement>> {
-    let resources = format!("cpus:{0};mem:{1}", size.tasks_per_agent, size.tasks_per_agent * 1024);
-    eprintln!("  {} agents", size.agents);
-    let stage = Stage::set(size.agents, &resources)?;
-    let measured = on(&stage, size).await;
+    let mut stage = Stage::set()?;
+    let measured = on(&mut stage, size).await;
     measured.with_context(|| format!("logs: {}", stage.logs()))
 }
 
-async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
+async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
+    let mut load = Load::subscribe(stage.address(), size.frameworks, Runs::Forever).await?;
+    eprintln!("  {} agents", size.agents);
+    let slots = size.tasks_per_agent;
+    stage.join(size.agents, &format!("cpus:{slots};mem:{}", slots * 1024))?;
     let tasks = u64::from(size.agents * size.tasks_per_agent);
     eprintln!("  {tasks} tasks");
-    let mut load = Load::subscribe(stage.address(), size.frameworks, Runs::Forever).await?;
     load.order(usize::try_from(tasks)?);
     load.until("all tasks to run", |counts| counts.started >= tasks).await?;
+    let (master, simulators) = (stage.master()?, stage.simulators()?);
+    // Before anything is read: answers leave their mark on the heap.
+    let memory = [counters::resident_kib(master)?, counters::resident_kib(simulators)?];
     eprintln!("  reads");
     let address = stage.address().to_owned();
     let (agents, reads) = (size.agents as usize, size.reads);
-    let master = stage.master()?;
     let read = move || -> Result<Vec<Measurement>> {
         check(&address, agents, usize::try_from(tasks)?)?;
         let conditions = Conditions::now()?;
@@ -67,7 +70,7 @@ async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
     let mut rows = tokio::task::spawn_blocking(read).await.context("reads ended early")??;
     rows.push(Measurement {
         name: "api/state-memory",
-        value: (counters::resident_kib(master)? - stage.empty_kib) / tasks as f64,
+        value: (memory[0] - stage.empty_kib) / tasks as f64,
         unit: "KiB/task",
         goal: None,
         baseline: None,
@@ -76,7 +79,7 @@ async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
             "resident memory of the master with {tasks} tasks on {} agents, beyond an empty one's, per task; the \
              simulated agents take {:.2}",
             size.agents,
-            counters::resident_kib(stage.simulators()?)? / tasks as f64,
+            memory[1] / tasks as f64,
         ),
     });
     // 400,000 tasks are not torn down one by one: the cluster goes with all of them.

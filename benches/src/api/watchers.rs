@@ -50,12 +50,14 @@ struct Seen {
 }
 
 pub async fn measure(size: &Size) -> Result<Vec<Measurement>> {
-    let stage = Stage::set(size.agents, "cpus:16;mem:16384")?;
-    let measured = on(&stage, size).await;
+    let mut stage = Stage::set()?;
+    let measured = on(&mut stage, size).await;
     measured.with_context(|| format!("logs: {}", stage.logs()))
 }
 
-async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
+async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
+    let mut load = Load::subscribe(stage.address(), FRAMEWORKS, Runs::About(RUNS_S)).await?;
+    stage.join(size.agents, "cpus:16;mem:16384")?;
     eprintln!("  {} watchers", size.watchers);
     let seen = Arc::new(Seen::default());
     let (subscribed, mut ready) = watch::channel(0);
@@ -75,7 +77,6 @@ async fn on(stage: &Stage, size: &Size) -> Result<Vec<Measurement>> {
     }
     let per_second = size.updates_per_second / UPDATES_PER_TASK;
     eprintln!("  {} updates/s", per_second * UPDATES_PER_TASK);
-    let mut load = Load::subscribe(stage.address(), FRAMEWORKS, Runs::About(RUNS_S)).await?;
     load.order_for(per_second, WARM_UP).await?;
     let conditions = Conditions::now()?;
     let (before, spent) = (load.counts(), counters::cpu_seconds(stage.master()?, false)?);
