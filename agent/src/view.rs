@@ -8,7 +8,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::agent::response::{
     GetExecutors, GetFrameworks, GetTasks, get_executors, get_frameworks,
 };
-use mezzo_types::{ContainerId, FrameworkId, Resources, TaskId, Uuid16};
+use mezzo_types::{ContainerId, FrameworkId, TaskId, Uuid16};
 use tokio::sync::watch;
 
 use crate::meter::Metered;
@@ -34,8 +34,6 @@ struct State {
     completed_frameworks: VecDeque<Arc<v1::FrameworkInfo>>,
     tasks: BTreeMap<(FrameworkId, TaskId), Entry>,
     completed: VecDeque<Entry>,
-    /// What the agent has, as operations left it.
-    total: Resources,
     operations: BTreeMap<Uuid16, Box<v1::Operation>>,
 }
 
@@ -91,7 +89,8 @@ impl View {
                     push(&mut state.completed, entry, COMPLETED_TASKS_MAX);
                 }
             }
-            ViewChange::Total(total) => state.total = *total,
+            // The amounts, which are all that is shown, are as they were configured.
+            ViewChange::Total(_) => {}
             ViewChange::Operation(operation) => {
                 if let Some(uuid) = Uuid16::from_slice(&operation.uuid.value) {
                     state.operations.insert(uuid, operation);
@@ -110,11 +109,6 @@ impl View {
     /// Operations whose ending was not acknowledged yet.
     pub(crate) fn operations(&self) -> Vec<v1::Operation> {
         self.read().operations.values().map(|operation| (**operation).clone()).collect()
-    }
-
-    /// What the agent has, as operations left it.
-    pub(crate) fn total(&self) -> Resources {
-        self.read().total.clone()
     }
 
     pub(crate) fn agent(&self) -> Option<v1::AgentInfo> {

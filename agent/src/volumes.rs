@@ -24,7 +24,7 @@ use mezzo_types::{DiskKind, Resource, Resources};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-pub(crate) use self::link::{LinkError, link};
+pub(crate) use self::link::link;
 use self::remover::Remover;
 
 /// Longest name of a directory on Linux's file systems, in bytes.

@@ -25,7 +25,7 @@ pub(crate) struct Agent {
     /// Operations on it, in the order in which they were ordered.
     pub(crate) operations: BTreeMap<Launch, Uuid16>,
     pub(crate) link: Option<LinkId>,
-    /// What `Registered` and everything after it on this link depends on.
+    /// What `Registered` and everything after it on this link depends on, and what is offered of it.
     pub(crate) admitted: Position,
     pub(crate) registered_unix_ns: i64,
     /// Sequence of the last launch sent in this term.

@@ -93,6 +93,13 @@ impl Master {
         Some((placement, master_to_agent::Message::ApplyOperation(message)))
     }
 
+    /// What operations made is offered once they are committed.
+    pub(crate) fn offer_after(&mut self, id: &AgentId, position: Position) {
+        if let Some(agent) = self.agents.get_mut(id) {
+            agent.admitted = agent.admitted.max(position);
+        }
+    }
+
     /// Lists an operation with its agent and its framework.
     pub(crate) fn insert_operation(&mut self, operation: Operation) {
         let uuid = operation.uuid;

@@ -142,6 +142,7 @@ impl Master {
         }
         if changed {
             position = self.persist(CommandKind::PutOperations(PutOperations { operations }));
+            self.offer_after(&agent, position);
         }
         if is_on(Bug::MasterLaunchesEarly) {
             position = Position(0);

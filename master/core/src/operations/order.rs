@@ -75,6 +75,7 @@ impl Master {
         };
         let operations = vec![placement];
         let position = self.persist(CommandKind::PutOperations(PutOperations { operations }));
+        self.offer_after(id, position);
         self.send_agent(link, message, position);
         self.view_agent(id);
         Ok(position)
