@@ -349,11 +349,12 @@ impl Core {
                     self.statistics.recovery_errors += 1;
                     continue;
                 };
+                // Behind the record of the total.
+                let after = self.position;
                 let body = OutgoingOperation {
                     framework_id: framework_id.clone(),
                     status: Box::new(status),
-                    // What was read from the store is as durable as it gets.
-                    after: Position::NONE,
+                    after,
                 };
                 let update = Update { uuid: status_uuid, terminal: true, body };
                 if self.operation_updates.push(now, uuid, update).is_err() {
@@ -388,13 +389,12 @@ impl Core {
         }
     }
 
-    /// Writes the total down if it is not what the record says.
-    pub(crate) fn recover_total(&mut self, record: Option<&ResourcesRecord>) {
-        let is = self.resources_record();
-        let same = matches!((&is, record), (Change::PutResources(is), Some(was)) if **is == *was);
-        let untouched = record.is_none() && self.registered_total().is_empty();
-        if !same && !untouched {
-            self.persist(vec![is], true);
+    /// Takes the total of an earlier run up. That run may have been killed before its records were on the
+    /// disk: they are forced there before anything is told of them or done for them.
+    pub(crate) fn recover_total(&mut self, written: bool) {
+        if written || !self.registered_total().is_empty() {
+            let record = self.resources_record();
+            self.persist(vec![record], true);
         }
         self.view(ViewChange::Total(Box::new(self.total.clone())));
     }

@@ -190,7 +190,7 @@ impl Core {
             );
         }
         core.view(ViewChange::Agent(Box::new(info)));
-        core.recover_total(resources.as_ref());
+        core.recover_total(resources.is_some() || !operations.is_empty());
         core.recover_operations(now, operations, member);
         for record in containers {
             core.recover_container(&record, member && same_boot, observed);

@@ -267,6 +267,11 @@ fn a_destruction_that_stopped_half_way_is_finished_by_the_next_start() {
     world.apply(3, destroy("v"));
     world.restart(with_disk(), &[]);
     assert!(world.transcript().contains("remove volumes"), "nobody has acknowledged it");
+    // Only once the record is on the disk for certain: the earlier run may have died before.
+    world.restart(with_disk(), &[]);
+    let lines = world.transcript();
+    assert!(lines.starts_with("persist synced total"), "{lines}");
+    assert!(lines.contains("remove volumes disk(dynamic web)[volume v]:100 after 1"), "{lines}");
     // A later volume of the same name is not its business.
     world.register(LINK, TERM);
     world.apply(4, create("v"));

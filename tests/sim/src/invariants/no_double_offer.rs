@@ -134,7 +134,13 @@ impl Invariant for NoDoubleOffer {
                     framework.subscribed && !may.is_empty()
                 })
             });
-            if !offered.contains(&wanted) {
+            // What is left over for a role may be too little for an offer of its own.
+            let left = wanted.without(&offered);
+            let worth = world.frameworks.iter().filter(|framework| framework.subscribed).any(|f| {
+                let left = left.eligible_for(f.role);
+                left.cpus().thousandths() >= 10 || left.mem_mb().thousandths() >= 32_000
+            });
+            if worth {
                 return Err(format!("of agent {id} only {offered} of {wanted} is offered"));
             }
         }
