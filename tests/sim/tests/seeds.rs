@@ -45,7 +45,7 @@ fn a_seed_tells_the_same_story_twice() {
 /// Runs that meet nothing would be green for ever.
 #[test]
 fn runs_are_worth_watching() {
-    let runs = Vec::from_iter((0..20).map(|seed| run(seed, STEPS, true)));
+    let runs = Vec::from_iter((0..60).map(|seed| run(seed, STEPS, true)));
     let launches = runs.iter().map(|run| run.launches).sum::<u64>();
     assert!(launches > 200, "only {launches} launches in {} runs", runs.len());
     let stories = runs.iter().filter_map(|run| run.trace.all()).collect::<String>();
@@ -62,6 +62,8 @@ fn runs_are_worth_watching() {
         "Refused",
         "Unregister",
         "RESCIND",
+        "OPERATION_FINISHED",
+        "OPERATION_FAILED",
         "GONE_BY_OPERATOR",
         "fault: AgentGrows",
         "fault: AgentDiskFull",
