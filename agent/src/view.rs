@@ -215,13 +215,13 @@ impl View {
             let own = executor_id.is_none().then(|| entry.executor_id())?;
             Some((framework_id.clone(), own, container.clone()?))
         };
-        let of_executor = |executor: &Box<ExecutorView>| {
-            let ExecutorView { framework_id, executor_id, container, .. } = &**executor;
+        let of_executor = |executor: &ExecutorView| {
+            let ExecutorView { framework_id, executor_id, container, .. } = executor;
             (framework_id.clone(), executor_id.clone(), container.clone())
         };
         let tasks = state.tasks.values().chain(&state.completed).filter_map(of_task);
         let executors = state.executors.values().chain(&state.completed_executors);
-        tasks.chain(executors.map(of_executor)).collect()
+        tasks.chain(executors.map(|executor| of_executor(executor))).collect()
     }
 
     pub(crate) fn tasks(&self) -> GetTasks {
@@ -242,9 +242,9 @@ impl View {
         let state = self.read();
         let told = |executor_info| get_executors::Executor { executor_info };
         let of_task = |entry: &Entry| entry.executor().map(told);
-        let of = |executor: &Box<ExecutorView>| told((*executor.info).clone());
-        let running = state.executors.values().map(of);
-        let completed = state.completed_executors.iter().map(of);
+        let of = |executor: &ExecutorView| told((*executor.info).clone());
+        let running = state.executors.values().map(|executor| of(executor));
+        let completed = state.completed_executors.iter().map(|executor| of(executor));
         GetExecutors {
             executors: running.chain(state.tasks.values().filter_map(of_task)).collect(),
             completed_executors: completed

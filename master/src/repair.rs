@@ -5,12 +5,18 @@
 
 use std::path::Path;
 
-use mezzo_proto::storage::v1::{AgentRecord, Counters, FrameworkRecord, Placement};
+use mezzo_proto::storage::v1::{
+    AgentRecord, Counters, FrameworkRecord, OperationPlacement, Placement, PutMaintenance,
+};
+use mezzo_proto::v1::WeightInfo;
+use mezzo_proto::v1::quota::QuotaConfig;
 use mezzo_store::{Records, RepairReport, Salvage, SalvageError};
 use prost::Message;
 
 use crate::log::NODE_ID;
-use crate::registry_store::{APPLIED_KEY, COUNTERS_KEY, layout, placement_key, store_path};
+use crate::registry_store::{
+    APPLIED_KEY, COUNTERS_KEY, MAINTENANCE_KEY, layout, placement_key, store_path,
+};
 
 /// Numbers that are skipped where the record of the counters is lost, beyond the highest that is known.
 const IDS_SKIPPED: u64 = 1000;
@@ -33,8 +39,11 @@ pub fn repair(work_dir: &Path, replace: bool) -> Result<RepairReport, SalvageErr
         .iter()
         .map(|family| salvage.family(family).map(std::mem::take).unwrap_or_default())
         .collect();
-    if let [agents, frameworks, placements, meta, state, entries] = saved.as_mut_slice() {
+    if let [agents, frameworks, placements, operations, weights, quotas, meta, state, entries] =
+        saved.as_mut_slice()
+    {
         mend_registry(agents, frameworks, placements, meta, &mut report);
+        mend_orders(operations, weights, quotas, meta, &mut report);
         mend_log(meta, state, entries, &mut report);
         report.kept = vec![
             ("agents", agents.len()),
@@ -113,6 +122,43 @@ fn mend_registry(
     }
 }
 
+/// What is in flight on agents, and what operators decided.
+fn mend_orders(
+    operations: &mut Records,
+    weights: &mut Records,
+    quotas: &mut Records,
+    meta: &mut Records,
+    report: &mut RepairReport,
+) {
+    let lost = retain(operations, "operation", report, |key, value| {
+        (OperationPlacement::decode(value).ok()?.operation_uuid == key).then_some(())
+    });
+    if lost {
+        report.consequences.push(
+            "of a lost operation its agent says what became of the resources; its framework is not told"
+                .to_owned(),
+        );
+    }
+    let weights = retain(weights, "weight of role", report, |key, value| {
+        (WeightInfo::decode(value).ok()?.role?.as_bytes() == key).then_some(())
+    });
+    let quotas = retain(quotas, "quota of role", report, |key, value| {
+        (QuotaConfig::decode(value).ok()?.role.as_bytes() == key).then_some(())
+    });
+    let schedule = meta.get(MAINTENANCE_KEY);
+    let schedule = schedule.is_some_and(|value| PutMaintenance::decode(value.as_slice()).is_err());
+    if schedule {
+        meta.remove(MAINTENANCE_KEY);
+        report.lost.push("the maintenance schedule".to_owned());
+    }
+    if weights || quotas || schedule {
+        report.consequences.push(
+            "what is lost of weights, quotas and maintenance is to be set again by an operator"
+                .to_owned(),
+        );
+    }
+}
+
 /// Keeps the records that `check` passes; whether any was lost.
 fn retain(
     records: &mut Records,
@@ -184,7 +230,9 @@ mod tests {
     use mezzo_store::{Batch, Store};
 
     use super::*;
-    use crate::registry_store::{AGENTS, META, PLACEMENTS, RegistryStore};
+    use crate::registry_store::{
+        AGENTS, META, OPERATIONS, PLACEMENTS, QUOTAS, RegistryStore, WEIGHTS,
+    };
 
     fn agent(id: &str) -> Vec<u8> {
         let info = v1::AgentInfo {
@@ -221,13 +269,26 @@ mod tests {
                 .put(AGENTS, id.as_str(), agent(&id))
                 .put(AGENTS, "bad", &b"\xff\xff"[..])
                 .put(PLACEMENTS, &b"f\0t"[..], &b"\xff\xff"[..])
+                .put(OPERATIONS, &[7; 16][..], &b"\xff\xff"[..])
+                .put(WEIGHTS, "eng", &b"\xff\xff"[..])
+                .put(QUOTAS, "eng", &b"\xff\xff"[..])
+                .put(META, MAINTENANCE_KEY, &b"\xff\xff"[..])
                 .delete(META, COUNTERS_KEY)
                 .delete("log_state", "hard_state");
             store.write_and_sync(batch).expect("writes");
         }
         let report = repair(work.path(), true).expect("repairs");
         let text = report.to_string();
-        for part in ["agent 'bad'", "placed task 'f/t'", "counters", "the record of the terms"] {
+        for part in [
+            "agent 'bad'",
+            "placed task 'f/t'",
+            "counters",
+            "the record of the terms",
+            "operation '",
+            "weight of role 'eng'",
+            "quota of role 'eng'",
+            "the maintenance schedule",
+        ] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
         assert_eq!(founded(work.path()).await, cluster);

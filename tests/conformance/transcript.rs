@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -99,12 +100,14 @@ impl Names {
             "agent_id" => "agent",
             "offer_id" => "offer",
             "id" if text.contains("-O") => "offer",
+            "id" if text.contains("-S") => "agent",
             "uuid" => "uuid",
             "container_id" => "container",
             "id" if text.len() == 36 => "cluster",
             "hostname" | "ip" | "pid" | "sandbox_path" | "version" | "ip_address" => {
                 return "…".to_owned();
             }
+            "command" => return portable(&text),
             _ => return self.in_text(&text),
         };
         let count = self.counts.entry(kind).or_default();
@@ -124,6 +127,13 @@ impl Names {
             _ => text.replace(id.as_str(), name),
         })
     }
+}
+
+/// A command without its paths and addresses, which are those of one machine and run.
+fn portable(command: &str) -> String {
+    let of_here = |word: &str| word.contains('/') || word.parse::<SocketAddr>().is_ok();
+    let words = command.split(' ').map(|word| if of_here(word) { "…" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Numbers that no two runs share.

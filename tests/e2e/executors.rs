@@ -23,11 +23,14 @@ const EXECUTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/pymesos_executo
 const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/pymesos/install.sh");
 const PATH: &str = "/api/v1/executor";
 
+/// What is made of the next offer, once its agent is known.
+type Waiting = Box<dyn FnOnce(&v1::AgentId) -> offer::Operation + Send>;
+
 /// A framework with an executor, and everything that it heard.
 struct Rig {
     calls: Calls,
     events: Events,
-    waiting: VecDeque<Box<dyn FnOnce(&v1::AgentId) -> offer::Operation + Send>>,
+    waiting: VecDeque<Waiting>,
     agent: Option<v1::AgentId>,
     updates: Vec<v1::TaskStatus>,
     messages: Vec<String>,

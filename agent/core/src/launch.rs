@@ -164,6 +164,10 @@ impl Core {
             let message = "the agent is leaving the cluster";
             return Err(Rejection::dropped(Reason::AgentRemoved, message));
         }
+        if self.draining.is_some() {
+            let message = "the task arrived while the agent was drained";
+            return Err(Rejection::dropped(Reason::AgentDraining, message));
+        }
         match &self.shortage {
             Some(shortage) => {
                 Err(Rejection::dropped(Reason::ContainerLaunchFailed, shortage.clone()))

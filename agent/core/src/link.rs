@@ -136,7 +136,6 @@ impl Core {
             executors: self.registered_executors(),
             total_resources: self.registered_total(),
             operations: self.registered_operations(),
-            ..Register::default()
         }
     }
 

@@ -102,11 +102,11 @@ async fn get(
         biased;
         // Not cancel-safe, and polled to its end either here or below.
         response = &mut response => response?,
-        // Ends when the other side does.
-        ended = connection => {
-            ended?;
-            response.await?
-        }
+        // Ends when the other side does. What it did wrong behind the head of its answer does not count.
+        ended = connection => match (response.await, ended) {
+            (Ok(response), _) => response,
+            (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(error.into()),
+        },
     };
     let location = response.headers().get(LOCATION);
     Ok(Answer {

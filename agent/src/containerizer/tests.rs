@@ -207,6 +207,7 @@ impl Fixture {
             boot_id: self.containers.boot_id().to_owned(),
             pid,
             start_time_ticks,
+            sandbox: self.sandbox(id).display().to_string(),
             ..Default::default()
         }
     }

@@ -145,12 +145,13 @@ mod tests {
         let mut first = leases.body(parts(5), &budget).unwrap();
         first.frame().await.unwrap().unwrap();
         let second = leases.body(parts(4), &budget).unwrap();
-        let alive = leases.alive.lock().unwrap();
-        take_back(&alive, 7000, FAST);
-        take_back(&alive, 8000, Duration::ZERO);
-        assert!(alive[0].upgrade().unwrap().parts.lock().unwrap().is_some());
-        take_back(&alive, 7000, Duration::ZERO);
-        drop(alive);
+        {
+            let alive = leases.alive.lock().unwrap();
+            take_back(&alive, 7000, FAST);
+            take_back(&alive, 8000, Duration::ZERO);
+            assert!(alive[0].upgrade().unwrap().parts.lock().unwrap().is_some());
+            take_back(&alive, 7000, Duration::ZERO);
+        }
         let error = first.frame().await.unwrap().unwrap_err();
         assert!(error.to_string().contains("taken back"), "{error}");
         assert_eq!(second.collect().await.unwrap().to_bytes().len(), 4000);

@@ -177,7 +177,6 @@ impl Master {
             deactivated: agent.deactivated,
             drain_started_unix_ns: drain.as_ref().map_or(0, |(_, since)| *since),
             drain_info: drain.map(|(info, _)| info),
-            ..AgentRecord::default()
         };
         self.persist(CommandKind::PutAgent(PutAgent { agent: Some(record) }))
     }

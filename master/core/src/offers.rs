@@ -68,7 +68,6 @@ impl Master {
                     .map(|(executor, _)| executor.into())
                     .collect(),
                 unavailability,
-                ..v1::Offer::default()
             };
             if unavailability.is_some() {
                 self.inverse_offers.look_at(&allocation.agent);

@@ -35,7 +35,6 @@ impl Operator for Api {
     type SubscribeStream = futures::stream::Empty<Result<Event, Status>>;
 
     /// [`OperatorService`](super::operator_service::OperatorService) answers it, and `Invoke`.
-
     async fn subscribe(
         &self,
         _: Request<SubscribeRequest>,

@@ -142,7 +142,7 @@ impl AgentFacts {
                 .iter()
                 .map(|kind| v1::agent_info::Capability { r#type: Some(*kind as i32) })
                 .collect(),
-            drain_info: self.drain.as_ref().map(|(info, _)| info.clone()),
+            drain_info: self.drain.as_ref().map(|(info, _)| *info),
             estimated_drain_start_time: self.drain.as_ref().map(|(_, since)| time(*since)),
             disconnected_time: away.then(|| time(self.since_unix_ns)),
             ..get_agents::Agent::default()

@@ -205,7 +205,7 @@ fn master_fields(
     object.text("hostname", info.hostname.as_deref().unwrap_or_default());
     let capabilities: BTreeSet<&str> =
         info.capabilities.iter().map(|kind| kind.r#type().as_str_name()).collect();
-    object.list("capabilities", capabilities, |out, name| text(out, name));
+    object.list("capabilities", capabilities, text);
     counts(object);
     if let Some(domain) = &info.domain {
         object.message("domain", domain);

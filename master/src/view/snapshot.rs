@@ -93,10 +93,10 @@ impl Snapshot {
         self.frameworks.iter().chain(&self.completed).map(|framework| &**framework)
     }
 
-    fn shelves<'a>(
-        &'a self,
+    fn shelves(
+        &self,
         shelf: fn(&FrameworkEntry) -> &Pages<TaskEntry>,
-    ) -> impl Iterator<Item = &'a Pages<TaskEntry>> {
+    ) -> impl Iterator<Item = &Pages<TaskEntry>> {
         self.all_frameworks().map(shelf)
     }
 

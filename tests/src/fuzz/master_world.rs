@@ -4,7 +4,7 @@
 //! over. It never panics, its invariants hold, each request is answered once, and each subscription begins with
 //! SUBSCRIBED or ERROR.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use mezzo_master_allocator::{AllocatorConfig, DrfAllocator};
@@ -13,11 +13,14 @@ use mezzo_master_core::{
 };
 use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
-use mezzo_proto::internal::v1::{AgentToMaster, LaunchPosition, Register, StatusUpdate};
+use mezzo_proto::internal::v1::{
+    AgentOperation, AgentTask, AgentToMaster, LaunchPosition, OperationUpdate, Register,
+    StatusUpdate,
+};
 use mezzo_proto::storage::v1::Counters;
 use mezzo_proto::v1::scheduler::{Call, call, event};
 use mezzo_proto::{decode_checked, raw, v1};
-use mezzo_types::{Now, Resources};
+use mezzo_types::{Now, Resource, ResourceOperation, Resources, is_terminal};
 use prost::Message;
 
 use super::plausible::{Known, Tape, message};
@@ -71,7 +74,17 @@ struct Agent {
     link: Option<LinkId>,
     id: Option<String>,
     last_launch: LaunchPosition,
-    tasks: BTreeMap<(String, String), Vec<u8>>,
+    /// With the newest state that the agent told.
+    tasks: BTreeMap<(String, String), (v1::TaskInfo, v1::TaskState)>,
+    total: Resources,
+    operations: BTreeMap<Vec<u8>, AgentOperation>,
+    /// What it has to say, oldest first; forgotten when the link breaks.
+    says: VecDeque<ToMaster>,
+}
+
+fn configured() -> Resources {
+    let resources = "cpus:8;mem:4096;disk:4096;ports:[31000-31009];cpus(web):2";
+    Resources::parse(resources, "*").expect("valid")
 }
 
 struct World {
@@ -303,12 +316,14 @@ impl World {
         let at = match away {
             Some(at) => at,
             None if self.agents.len() < AGENTS => {
-                let last_launch = LaunchPosition::default();
                 self.agents.push(Agent {
                     link: None,
                     id: None,
-                    last_launch,
+                    last_launch: LaunchPosition::default(),
                     tasks: BTreeMap::new(),
+                    total: configured(),
+                    operations: BTreeMap::new(),
+                    says: VecDeque::new(),
                 });
                 self.agents.len() - 1
             }
@@ -317,23 +332,22 @@ impl World {
         let link = LinkId(self.id());
         let agent = &mut self.agents[at];
         agent.link = Some(link);
-        let resources = "cpus:8;mem:4096;disk:4096;ports:[31000-31009];cpus(web):2";
-        let resources = Resources::parse(resources, "*").expect("valid").to_proto();
+        agent.says.clear();
         let agent_info = v1::AgentInfo {
             hostname: "host".to_owned(),
-            resources,
+            resources: configured().to_proto(),
             id: agent.id.clone().map(|value| v1::AgentId { value }),
             ..v1::AgentInfo::default()
         };
-        let tasks = agent.tasks.iter().map(|((framework_id, task), info)| {
+        let tasks = agent.tasks.iter().map(|((framework_id, task), (info, state))| {
             let status = v1::TaskStatus {
                 task_id: v1::TaskId { value: task.clone() },
-                state: v1::TaskState::TaskRunning as i32,
+                state: *state as i32,
                 ..v1::TaskStatus::default()
             };
-            mezzo_proto::internal::v1::AgentTask {
+            AgentTask {
                 framework_id: framework_id.clone(),
-                task_info: info.clone().into(),
+                task_info: info.encode_to_vec().into(),
                 latest: Some(status),
             }
         });
@@ -342,6 +356,8 @@ impl World {
             boot_id: "boot".to_owned(),
             last_launch: Some(agent.last_launch),
             tasks: tasks.collect(),
+            total_resources: agent.total.to_proto(),
+            operations: agent.operations.values().cloned().collect(),
             ..Register::default()
         };
         let message = Box::new(AgentToMaster { message: Some(ToMaster::Register(register)) });
@@ -378,29 +394,31 @@ impl World {
     /// An agent reports the state of a task, or says anything but who it is.
     fn agent_speaks(&mut self, tape: &mut Tape<'_>) {
         let at = tape.below(self.agents.len());
-        let Some(Agent { link: Some(link), tasks, .. }) = self.agents.get(at) else { return };
-        let link = *link;
-        let said = if tape.byte() < 160 && !tasks.is_empty() {
-            let (framework_id, task) =
-                tasks.keys().nth(tape.below(tasks.len())).cloned().expect("one");
-            let states = v1::TaskState::try_from(i32::from(tape.byte() % 14));
-            let state = states.unwrap_or(v1::TaskState::TaskRunning) as i32;
-            let status = v1::TaskStatus {
-                task_id: v1::TaskId { value: task },
-                state,
-                uuid: Some(vec![1 + tape.byte() % 2; 16].into()),
-                ..v1::TaskStatus::default()
+        let Some(agent) = self.agents.get_mut(at) else { return };
+        let Some(link) = agent.link else { return };
+        let said = if let Some(said) = agent.says.pop_front() {
+            said
+        } else if tape.byte() < 160 && !agent.tasks.is_empty() {
+            let which = tape.below(agent.tasks.len());
+            let Some(((framework_id, task), (_, state))) = agent.tasks.iter_mut().nth(which) else {
+                return;
             };
-            ToMaster::StatusUpdate(StatusUpdate {
-                framework_id,
-                status: Some(status),
-                latest_state: state,
-            })
+            let next = v1::TaskState::try_from(i32::from(tape.byte() % 14));
+            // What has ended stays so.
+            if !is_terminal(*state) {
+                *state = next.unwrap_or(v1::TaskState::TaskRunning);
+            }
+            let uuid = 1 + tape.byte() % 2;
+            status_update(framework_id, task, *state, uuid)
+        } else if let Some(operation) = agent.operations.values().next() {
+            operation_update(operation)
         } else {
             let bytes = message(".mezzo.internal.v1.AgentToMaster", &self.known, tape);
             match decode_checked::<AgentToMaster>(&bytes).map(|message| message.message) {
-                // What an agent has is believed, so that only its word on other things is any.
-                Ok(Some(ToMaster::Register(_)) | None) | Err(_) => return,
+                // What an agent says of itself, and of the tasks that it has, is believed.
+                Ok(Some(ToMaster::Register(_) | ToMaster::StatusUpdate(_)) | None) | Err(_) => {
+                    return;
+                }
                 Ok(Some(said)) => said,
             }
         };
@@ -412,7 +430,8 @@ impl World {
         let request = RequestId(self.id());
         let framework = self.frameworks.get(tape.below(self.frameworks.len()));
         let framework = framework.and_then(|f| f.id.as_ref()).map(Into::into);
-        let input = match tape.below(8) {
+        let input = match tape.below(12) {
+            8.. => return self.operate(request, tape),
             0 => Input::Teardown { request, framework: framework.unwrap_or_else(|| "f".into()) },
             1 => {
                 let agent = self.agents.get(tape.below(self.agents.len()));
@@ -427,6 +446,17 @@ impl World {
         };
         self.waiting.insert(request);
         self.input(input);
+    }
+
+    /// An operator wants resources of an agent reserved, made a volume, or the reverse.
+    fn operate(&mut self, request: RequestId, tape: &mut Tape<'_>) {
+        let bytes = message(".mezzo.v1.Offer.Operation", &self.known, tape);
+        let Ok(operation) = decode_checked::<v1::offer::Operation>(&bytes) else { return };
+        let agent = self.agents.get(tape.below(self.agents.len()));
+        let agent = agent.and_then(|agent| agent.id.clone()).unwrap_or_default().into();
+        self.waiting.insert(request);
+        let principal = None;
+        self.input(Input::Operate { request, agent, operation: Box::new(operation), principal });
     }
 
     /// The master dies; another takes over from the log. Whoever waited for an answer gets none.
@@ -549,6 +579,36 @@ impl World {
     }
 }
 
+fn status_update(framework: &str, task: &str, state: v1::TaskState, uuid: u8) -> ToMaster {
+    let status = v1::TaskStatus {
+        task_id: v1::TaskId { value: task.to_owned() },
+        state: state as i32,
+        uuid: Some(vec![uuid; 16].into()),
+        ..v1::TaskStatus::default()
+    };
+    let latest_state = state as i32;
+    let framework_id = framework.to_owned();
+    ToMaster::StatusUpdate(StatusUpdate { framework_id, status: Some(status), latest_state })
+}
+
+fn operation_update(operation: &AgentOperation) -> ToMaster {
+    ToMaster::OperationUpdate(OperationUpdate {
+        framework_id: operation.framework_id.clone(),
+        operation_uuid: operation.operation_uuid.clone(),
+        status: operation.latest.clone(),
+    })
+}
+
+/// Whether an operation destroys a volume of a task that runs.
+fn is_used(agent: &Agent, operation: &ResourceOperation) -> bool {
+    let ResourceOperation::Destroy { volumes } = operation else { return false };
+    let running = agent.tasks.values().filter(|(_, state)| !is_terminal(*state));
+    running.into_iter().any(|(task, _)| {
+        let resources = Resources::from_proto(&task.resources).unwrap_or_default().unallocated();
+        volumes.iter().any(|volume| resources.contains_resource(volume))
+    })
+}
+
 fn hear(agent: &mut Agent, said: ToAgent) {
     match said {
         ToAgent::Registered(registered) => agent.id = Some(registered.agent_id),
@@ -556,20 +616,65 @@ fn hear(agent: &mut Agent, said: ToAgent) {
         ToAgent::Refused(refused) if refused.shutdown => {
             agent.id = None;
             agent.tasks.clear();
+            agent.operations.clear();
         }
         ToAgent::RunTask(run) => {
             agent.last_launch = run.position.unwrap_or_default();
             let framework = run.framework_info.and_then(|info| info.id);
-            let task = v1::TaskInfo::decode(run.task_info.clone());
-            if let (Some(framework), Ok(task)) = (framework, task) {
-                let key = (framework.value, task.task_id.value);
-                agent.tasks.insert(key, run.task_info.to_vec());
+            let task = v1::TaskInfo::decode(run.task_info);
+            let (Some(framework), Ok(task)) = (framework, task) else { return };
+            let resources = Resources::from_proto(&task.resources).unwrap_or_default();
+            let made = resources.unallocated().filter(Resource::is_made_by_operation);
+            if made.iter().any(|resource| !agent.total.contains_resource(resource)) {
+                let state = v1::TaskState::TaskDropped;
+                agent.says.push_back(status_update(
+                    &framework.value,
+                    &task.task_id.value,
+                    state,
+                    1,
+                ));
+                return;
             }
+            let key = (framework.value, task.task_id.value.clone());
+            agent.tasks.insert(key, (task, v1::TaskState::TaskStaging));
+        }
+        ToAgent::ApplyOperation(apply) => {
+            agent.last_launch = apply.position.unwrap_or_default();
+            let info = apply.info.unwrap_or_default();
+            let read =
+                ResourceOperation::from_proto(&info).map(|operation| operation.unallocated());
+            let result = read.ok().filter(|operation| !is_used(agent, operation));
+            let total = result.and_then(|o| agent.total.convert(&o.conversions()).ok());
+            let state = match total {
+                Some(total) => {
+                    agent.total = total;
+                    v1::OperationState::OperationFinished
+                }
+                None => v1::OperationState::OperationFailed,
+            };
+            let status = v1::OperationStatus {
+                operation_id: info.id.clone(),
+                state: state as i32,
+                uuid: Some(v1::Uuid { value: vec![1; 16].into() }),
+                ..v1::OperationStatus::default()
+            };
+            let operation = AgentOperation {
+                operation_uuid: apply.operation_uuid.clone(),
+                framework_id: apply.framework_id,
+                info: Some(info),
+                latest: Some(status),
+            };
+            agent.says.push_back(operation_update(&operation));
+            agent.operations.insert(apply.operation_uuid.to_vec(), operation);
+        }
+        ToAgent::AcknowledgeOperation(acknowledged) => {
+            agent.operations.remove(&acknowledged.operation_uuid[..]);
         }
         ToAgent::Acknowledge(acknowledged) => {
-            // Some of these are of updates that do not end the task; the agent then forgets too early,
-            // and the master must bear it.
-            agent.tasks.remove(&(acknowledged.framework_id, acknowledged.task_id));
+            let key = (acknowledged.framework_id, acknowledged.task_id);
+            if agent.tasks.get(&key).is_some_and(|(_, state)| is_terminal(*state)) {
+                agent.tasks.remove(&key);
+            }
         }
         ToAgent::ShutdownFramework(shutdown) => {
             agent.tasks.retain(|(framework, _), _| *framework != shutdown.framework_id);
