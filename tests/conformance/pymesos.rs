@@ -1,7 +1,7 @@
 //! pymesos, a Mesos client that nobody here wrote, from PyPI and unchanged.
 //!
 //! The distribution on PyPI holds the library, not the examples of its repository: the scripts beside this file do
-//! what those do, and call every method of the drivers. What they and the daemons say is recorded and compared.
+//! what those do and more, with all its drivers. What they and the daemons say is recorded and compared.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -54,7 +54,6 @@ fn a_scheduler_of_pymesos_runs_command_tasks() {
 }
 
 #[test]
-#[ignore = "until agents run custom executors"]
 fn an_executor_of_pymesos_runs_tasks_and_talks_to_its_scheduler() {
     let environment = environment();
     let resources = "cpus:4;mem:1024;disk:1024;ports:[31000-31009]".to_owned();
@@ -67,7 +66,6 @@ fn an_executor_of_pymesos_runs_tasks_and_talks_to_its_scheduler() {
 }
 
 #[test]
-#[ignore = "until master and agent answer all operators' calls"]
 fn operators_of_pymesos_are_answered() {
     let environment = environment();
     let resources = "cpus:4;mem:1024;disk:1024;ports:[31000-31009]".to_owned();

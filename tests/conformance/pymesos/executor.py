@@ -2,8 +2,8 @@
 
     executor.py AGENT
 
-A task's data says what becomes of it: `run` goes on until it is killed, `finish` ends at once, `exit` takes the
-executor along.
+A task runs until it is killed or a message says what becomes of it: `finish TASK` ends it, `exit` ends the executor
+with all its tasks. Any other message is sent back.
 """
 
 import os
@@ -19,17 +19,18 @@ from pymesos import Executor, MesosExecutorDriver, decode_data  # noqa: E402
 class Obedient(Executor):
     def launchTask(self, driver, task):
         self.update(driver, task.task_id, "TASK_RUNNING")
-        order = decode_data(task.data)
-        if order == b"finish":
-            self.update(driver, task.task_id, "TASK_FINISHED", "there was nothing to do")
-        elif order == b"exit":
-            os._exit(7)
 
     def killTask(self, driver, task_id):
         self.update(driver, task_id, "TASK_KILLED")
 
     def frameworkMessage(self, driver, message):
-        driver.sendFrameworkMessage(message)
+        order = decode_data(message).decode().split()
+        if order[0] == "finish":
+            self.update(driver, Dict(value=order[1]), "TASK_FINISHED", "there was nothing to do")
+        elif order[0] == "exit":
+            os._exit(7)
+        else:
+            driver.sendFrameworkMessage(message)
 
     @staticmethod
     def update(driver, task_id, state, message=None):

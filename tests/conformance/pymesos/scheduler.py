@@ -1,4 +1,4 @@
-"""Command tasks, by way of every method that the scheduler driver of pymesos has for them.
+"""Command tasks, by way of the scheduler driver of pymesos.
 
     scheduler.py MASTER
 """
