@@ -9,6 +9,8 @@ use mezzo_sdk::{CallError, Calls, Event, Events, Framework, Room, Scheduler, Tas
 use mezzo_tests::{Cluster, patience};
 
 const PATIENCE_S: u64 = 120;
+/// How often a condition is looked at that no event tells.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct Probe {
     pub(crate) calls: Calls,
@@ -67,14 +69,8 @@ impl Probe {
     pub(crate) async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
         let run = async {
             while !done(self) {
-                match self.events.next().await.expect("the subscription lives") {
-                    Event::Offers(offers) => self.place(&offers).await,
-                    Event::Update(status) => {
-                        let id = status.task_id.value.clone();
-                        self.updates.entry(id).or_default().push(status);
-                    }
-                    _ => {}
-                }
+                let event = self.events.next().await.expect("the subscription lives");
+                self.take(event).await;
             }
         };
         if tokio::time::timeout(patience(PATIENCE_S), run).await.is_err() {
@@ -83,6 +79,32 @@ impl Probe {
                 patience(PATIENCE_S).as_secs(),
                 self.updates
             );
+        }
+    }
+
+    /// Handles events until `done` holds of something that no event tells.
+    pub(crate) async fn until_seen(&mut self, what: &str, done: impl Fn() -> bool) {
+        let run = async {
+            while !done() {
+                // Cancel-safe: an event that was not taken comes with the next call.
+                let event = tokio::time::timeout(LOOK_EVERY, self.events.next()).await;
+                if let Ok(event) = event {
+                    self.take(event.expect("the subscription lives")).await;
+                }
+            }
+        };
+        let ended = tokio::time::timeout(patience(PATIENCE_S), run).await;
+        assert!(ended.is_ok(), "waited {} s for {what}", patience(PATIENCE_S).as_secs());
+    }
+
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Offers(offers) => self.place(&offers).await,
+            Event::Update(status) => {
+                let id = status.task_id.value.clone();
+                self.updates.entry(id).or_default().push(status);
+            }
+            _ => {}
         }
     }
 

@@ -88,7 +88,8 @@ async fn a_task_that_turns_unhealthy_is_killed_after_three_failures() {
     // It ended by itself when it was asked to, and is killed all the same.
     assert_eq!(ending.state(), TaskState::TaskKilled, "{ending:?}");
     assert_eq!((ending.healthy, ending.reason), (Some(false), None), "{ending:?}");
-    let last = updates(&probe, "t").iter().rev().find(|status| !is_terminal(status.state()));
+    let running = |status: &&TaskStatus| status.state() == TaskState::TaskRunning;
+    let last = updates(&probe, "t").iter().rev().find(running);
     let said = last.expect("it was told").message().to_owned();
     let expected = "The health check failed 3 times in a row: the command exited with status 1";
     assert_eq!(said, expected);

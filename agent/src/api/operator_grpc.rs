@@ -59,6 +59,8 @@ impl Operator for Api {
 }
 
 fn refused(Refusal { code, message }: Refusal) -> Status {
+    // Over HTTP a sentence is a line.
+    let message = message.trim_end();
     match code {
         StatusCode::BAD_REQUEST => Status::invalid_argument(message),
         StatusCode::NOT_FOUND => Status::not_found(message),
