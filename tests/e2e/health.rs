@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mezzo_sdk::v1::{TaskState, TaskStatus, task_status::Reason};
-use mezzo_sdk::{Check, CheckPort, HealthCheck, is_terminal};
+use mezzo_sdk::{Check, CheckPort, HealthCheck};
 use mezzo_tests::{Cluster, Options};
 
 use crate::framework::{Probe, task};
