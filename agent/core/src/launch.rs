@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::effect::{Change, Effect, Launch, Workload};
 use crate::executor::ExecutorOrder;
 use crate::input::LinkId;
+use crate::statistics::Statistics;
 use crate::task::{Container, Owner, Task, TaskKey};
 
 /// Why an order cannot be carried out; becomes the task's ending.
@@ -45,7 +46,14 @@ pub(crate) fn order(position: &LaunchPosition) -> (u64, u64) {
 
 impl Core {
     /// Takes an order that must be taken once. `false` if it was dealt with: it was seen before, or the link is closed.
-    pub(crate) fn take_order(&mut self, link: LinkId, position: LaunchPosition) -> bool {
+    /// `what` it is, and where it is counted if it was seen before.
+    pub(crate) fn take_order(
+        &mut self,
+        link: LinkId,
+        position: LaunchPosition,
+        what: &str,
+        repeated: fn(&mut Statistics) -> &mut u64,
+    ) -> bool {
         let term = self
             .link
             .as_ref()
@@ -53,7 +61,7 @@ impl Core {
             .map(|registration| registration.term);
         if Some(position.term) != term {
             let reason = format!(
-                "a launch of term {} arrived from the master of term {}",
+                "{what} of term {} arrived from the master of term {}",
                 position.term,
                 term.unwrap_or_default()
             );
@@ -61,7 +69,7 @@ impl Core {
             return false;
         }
         if order(&position) <= order(&self.last_launch) {
-            self.statistics.launches_repeated += 1;
+            *repeated(&mut self.statistics) += 1;
             return false;
         }
         self.last_launch = position;
@@ -71,7 +79,7 @@ impl Core {
     /// Runs a task, once: an order whose position was seen, and a task that is known, are passed over.
     pub(crate) fn run_task(&mut self, now: Now, link: LinkId, run: RunTask) {
         let position = run.position.unwrap_or_default();
-        if !self.take_order(link, position) {
+        if !self.take_order(link, position, "a launch", |all| &mut all.launches_repeated) {
             return;
         }
         let changes = vec![Change::PutLastLaunch(position)];

@@ -25,7 +25,6 @@ use mezzo_types::{Now, Position, Resource, ResourceOperation, Resources, Uuid16}
 use crate::core::Core;
 use crate::effect::{Change, Effect, ViewChange};
 use crate::input::LinkId;
-use crate::launch::order;
 
 /// An operation until its update was acknowledged.
 #[derive(Debug)]
@@ -65,20 +64,9 @@ impl Core {
     /// Carries an operation out, once: an order whose position was seen is passed over.
     pub(crate) fn apply_operation(&mut self, now: Now, link: LinkId, apply: ApplyOperation) {
         let position = apply.position.unwrap_or_default();
-        let term = self.link.as_ref().and_then(|link| link.registered.as_ref()).map(|r| r.term);
-        if Some(position.term) != term {
-            let reason = format!(
-                "an operation of term {} arrived from the master of term {}",
-                position.term,
-                term.unwrap_or_default()
-            );
-            return self.close_link(link, reason);
-        }
-        if order(&position) <= order(&self.last_launch) {
-            self.statistics.operations_repeated += 1;
+        if !self.take_order(link, position, "an operation", |all| &mut all.operations_repeated) {
             return;
         }
-        self.last_launch = position;
         let uuid = Uuid16::from_slice(&apply.operation_uuid);
         let (Some(uuid), Some(info)) = (uuid, apply.info) else {
             // The master made it, so this is nobody's fault who could be told. Registering anew tells the

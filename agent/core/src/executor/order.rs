@@ -44,7 +44,7 @@ enum Place {
 impl Core {
     pub(crate) fn run_task_group(&mut self, now: Now, link: LinkId, run: RunTaskGroup) {
         let position = run.position.unwrap_or_default();
-        if !self.take_order(link, position) {
+        if !self.take_order(link, position, "a launch", |all| &mut all.launches_repeated) {
             return;
         }
         let changes = vec![Change::PutLastLaunch(position)];
