@@ -18,7 +18,7 @@ use crate::streams::StreamNames;
 pub(crate) const STREAM_QUEUE: usize = 4096;
 /// Messages that may wait for one agent.
 pub(crate) const LINK_QUEUE: usize = 4096;
-/// Inputs that may wait for the loop: callers beyond that wait in turn, on their own connection.
+/// Inputs of a kind that may wait for the loop: callers beyond that wait in turn, on their own connection.
 pub(crate) const INPUT_QUEUE: usize = 4096;
 
 /// What the loop takes beside the core's inputs: the other ends of channels.
@@ -35,21 +35,67 @@ pub(crate) enum Message {
 #[error("the master is shutting down")]
 pub struct Gone;
 
+/// A request on its way through the loop.
+#[derive(Debug)]
+pub(crate) struct Begun(oneshot::Receiver<Result<Answer, Refusal>>);
+
+impl Begun {
+    pub(crate) async fn answer(self) -> Result<Result<Answer, Refusal>, Gone> {
+        self.0.await.map_err(|_| Gone)
+    }
+}
+
+/// The loop's end: what agents say and what all others say, each in its order. They are kept apart so that ten
+/// thousand agents that speak at once do not hold up the framework whose acknowledgements would quiet them.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    calls: mpsc::Receiver<Message>,
+    agents: mpsc::Receiver<Message>,
+    agents_next: bool,
+}
+
+impl Inbox {
+    /// The next message, of either kind in turn; `None` when there are no more handles. Loses nothing when it is
+    /// dropped half-way.
+    pub(crate) async fn recv(&mut self) -> Option<Message> {
+        if let Some(message) = self.try_recv() {
+            return Some(message);
+        }
+        // A channel ends with the last handle, and so do both.
+        tokio::select! {
+            message = self.calls.recv() => message,
+            message = self.agents.recv() => message,
+        }
+    }
+
+    /// The next message that is here already.
+    pub(crate) fn try_recv(&mut self) -> Option<Message> {
+        self.agents_next = !self.agents_next;
+        let (first, second) = match self.agents_next {
+            true => (&mut self.agents, &mut self.calls),
+            false => (&mut self.calls, &mut self.agents),
+        };
+        first.try_recv().or_else(|_| second.try_recv()).ok()
+    }
+}
+
 /// A way to the leader's loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
-    inbox: mpsc::Sender<Message>,
+    calls: mpsc::Sender<Message>,
+    agents: mpsc::Sender<Message>,
     next_id: Arc<AtomicU64>,
     names: StreamNames,
 }
 
 impl Handle {
     /// A handle, and the loop's end of its channel.
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Message>) {
-        let (inbox, receiver) = mpsc::channel(INPUT_QUEUE);
-        let handle =
-            Self { inbox, next_id: Arc::new(AtomicU64::new(1)), names: StreamNames::default() };
-        (handle, receiver)
+    pub(crate) fn new() -> (Self, Inbox) {
+        let (calls, of_calls) = mpsc::channel(INPUT_QUEUE);
+        let (agents, of_agents) = mpsc::channel(INPUT_QUEUE);
+        let next_id = Arc::new(AtomicU64::new(1));
+        let handle = Self { calls, agents, next_id, names: StreamNames::default() };
+        (handle, Inbox { calls: of_calls, agents: of_agents, agents_next: false })
     }
 
     fn id(&self) -> u64 {
@@ -65,7 +111,7 @@ impl Handle {
         let stream = StreamId(self.id());
         let (events, receiver) = queue(STREAM_QUEUE);
         let first = Input::Subscribe { stream, call: Box::new(call), principal };
-        self.inbox.send(Message::Stream { stream, events, first }).await.map_err(|_| Gone)?;
+        self.calls.send(Message::Stream { stream, events, first }).await.map_err(|_| Gone)?;
         let name = self.names.add(stream);
         Ok(Subscription { stream, name, events: receiver, handle: self.clone() })
     }
@@ -83,13 +129,23 @@ impl Handle {
     }
 
     /// Carries out a call on a subscription.
-    pub(crate) async fn call(
+    async fn call(
         &self,
         stream: Option<StreamId>,
         call: Call,
         task_infos: Vec<Bytes>,
     ) -> Result<Result<Answer, Refusal>, Gone> {
-        self.request(|request| Input::Call { request, stream, call: Box::new(call), task_infos })
+        self.begin_call(stream, call, task_infos).await?.answer().await
+    }
+
+    /// Puts a call in its place among all others; what becomes of it can be awaited while the next is read.
+    pub(crate) async fn begin_call(
+        &self,
+        stream: Option<StreamId>,
+        call: Call,
+        task_infos: Vec<Bytes>,
+    ) -> Result<Begun, Gone> {
+        self.begin(|request| Input::Call { request, stream, call: Box::new(call), task_infos })
             .await
     }
 
@@ -139,24 +195,28 @@ impl Handle {
         &self,
         input: impl FnOnce(RequestId) -> Input,
     ) -> Result<Result<Answer, Refusal>, Gone> {
+        self.begin(input).await?.answer().await
+    }
+
+    async fn begin(&self, input: impl FnOnce(RequestId) -> Input) -> Result<Begun, Gone> {
         let request = RequestId(self.id());
         let (answer, receiver) = oneshot::channel();
         let message = Message::Request { request, answer, input: input(request) };
-        self.inbox.send(message).await.map_err(|_| Gone)?;
-        receiver.await.map_err(|_| Gone)
+        self.calls.send(message).await.map_err(|_| Gone)?;
+        Ok(Begun(receiver))
     }
 
     /// Opens an agent's link. Messages for the agent come on the receiver until it closes.
     pub(crate) async fn link(&self) -> Result<Link, Gone> {
         let link = LinkId(self.id());
         let (messages, receiver) = queue(LINK_QUEUE);
-        self.inbox.send(Message::Link { link, messages }).await.map_err(|_| Gone)?;
+        self.agents.send(Message::Link { link, messages }).await.map_err(|_| Gone)?;
         Ok(Link { messages: receiver, sender: LinkSender { link, handle: self.clone() } })
     }
 
     /// Tells the loop from a destructor, which cannot wait for room in the queue itself.
-    fn tell_later(&self, input: Input) {
-        let inbox = self.inbox.clone();
+    fn tell_later(inbox: &mpsc::Sender<Message>, input: Input) {
+        let inbox = inbox.clone();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             // The loop may be gone, which is an end, too.
             runtime.spawn(async move { inbox.send(Message::Input(input)).await.ok() });
@@ -177,7 +237,7 @@ pub(crate) struct Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.handle.names.remove(&self.name);
-        self.handle.tell_later(Input::StreamClosed { stream: self.stream });
+        Handle::tell_later(&self.handle.calls, Input::StreamClosed { stream: self.stream });
     }
 }
 
@@ -198,12 +258,12 @@ pub(crate) struct LinkSender {
 impl LinkSender {
     pub(crate) async fn send(&self, message: AgentToMaster) -> Result<(), Gone> {
         let input = Input::AgentMessage { link: self.link, message: Box::new(message) };
-        self.handle.inbox.send(Message::Input(input)).await.map_err(|_| Gone)
+        self.handle.agents.send(Message::Input(input)).await.map_err(|_| Gone)
     }
 }
 
 impl Drop for LinkSender {
     fn drop(&mut self) {
-        self.handle.tell_later(Input::LinkClosed { link: self.link });
+        Handle::tell_later(&self.handle.agents, Input::LinkClosed { link: self.link });
     }
 }

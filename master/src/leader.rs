@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
-use crate::handle::Message;
+use crate::handle::{Inbox, Message};
 use crate::outbox::{Destination, Outbox};
 use crate::queue;
 use crate::view::View;
@@ -93,7 +93,7 @@ pub(crate) struct Leader<L> {
     log: L,
     view: View,
     statistics: watch::Sender<Statistics>,
-    inbox: mpsc::Receiver<Message>,
+    inbox: Inbox,
     streams: HashMap<StreamId, queue::Sender<Event>>,
     links: HashMap<LinkId, queue::Sender<MasterToAgent>>,
     requests: HashMap<RequestId, oneshot::Sender<Result<Answer, Refusal>>>,
@@ -118,7 +118,7 @@ impl<L: Log> Leader<L> {
         log: L,
         view: View,
         statistics: watch::Sender<Statistics>,
-        inbox: mpsc::Receiver<Message>,
+        inbox: Inbox,
     ) -> Self {
         Self {
             core,
@@ -182,7 +182,7 @@ impl<L: Log> Leader<L> {
                     let Some(message) = message else { return Ok(()) };
                     self.take(message);
                     for _ in 1..ROUND_INPUTS {
-                        let Ok(message) = self.inbox.try_recv() else { break };
+                        let Some(message) = self.inbox.try_recv() else { break };
                         self.take(message);
                     }
                 }

@@ -15,10 +15,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming};
 
 use super::Context;
-use crate::handle::{Gone, Subscription};
+use crate::handle::{Begun, Gone, Subscription};
 
-/// Answers that may wait for the client; beyond that its next call is not read.
-const RESULT_QUEUE: usize = 256;
+/// Calls of one client that may be under way, or answered and the answer not read; beyond that its next
+/// call is not read.
+const CALLS_MAX: usize = 256;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -54,12 +55,38 @@ impl Api {
         let handle = &self.context.handle;
         let subscription = handle.subscribe(call, None).await.map_err(unavailable)?;
         let stream = subscription.stream;
-        let (results, receiver) = mpsc::channel(RESULT_QUEUE);
+        let (results, receiver) = mpsc::channel(CALLS_MAX / 2);
         let taken = CallResult { seq, code: 200, message: String::new() };
-        results.try_send(taken).map_err(|error| Status::internal(error.to_string()))?;
+        let taken = results.try_send(Pending::Known(taken));
+        taken.map_err(|error| Status::internal(error.to_string()))?;
         let (ended, over) = oneshot::channel();
         tokio::spawn(read_calls(calls, self.clone(), stream, over, results));
         Ok(Response::new(responses(subscription, ended, receiver)))
+    }
+}
+
+/// What becomes of a call.
+enum Pending {
+    Known(CallResult),
+    /// It has its place among all calls; the answer comes when it was carried out.
+    Begun {
+        seq: u64,
+        begun: Begun,
+        charge: Charge,
+    },
+}
+
+impl Pending {
+    /// `None`: the master ends, and the stream with it.
+    async fn result(self) -> Option<CallResult> {
+        match self {
+            Pending::Known(result) => Some(result),
+            Pending::Begun { seq, begun, charge } => {
+                let result = begun.answer().await.ok()?;
+                drop(charge);
+                Some(to_result(seq, result))
+            }
+        }
     }
 }
 
@@ -68,14 +95,18 @@ impl Api {
 fn responses(
     subscription: Subscription,
     ended: oneshot::Sender<()>,
-    results: mpsc::Receiver<CallResult>,
+    results: mpsc::Receiver<Pending>,
 ) -> Responses {
     let state = (subscription, ended);
     let events = futures::stream::unfold(state, |(mut subscription, ended)| async move {
         let event = subscription.events.recv().await?;
         Some((Outgoing::Event(event), (subscription, ended)))
     });
-    let results = ReceiverStream::new(results).map(Outgoing::Result);
+    // Each as soon as it is known: a call that is held back, by a rate limit say, holds no other's answer up.
+    let results = ReceiverStream::new(results)
+        .map(Pending::result)
+        .buffer_unordered(CALLS_MAX / 2)
+        .filter_map(|result| std::future::ready(result.map(Outgoing::Result)));
     let merged = futures::stream::select(events, results)
         .map(|message| Ok(ConnectResponse { message: Some(message) }));
     Box::pin(merged)
@@ -88,7 +119,7 @@ async fn read_calls(
     api: Api,
     stream: StreamId,
     mut ended: oneshot::Receiver<()>,
-    results: mpsc::Sender<CallResult>,
+    results: mpsc::Sender<Pending>,
 ) {
     loop {
         // Both arms may be dropped half-way: a message that was read in part stays in the decoder.
@@ -98,28 +129,28 @@ async fn read_calls(
             _ = &mut ended => return,
         };
         let Ok(Some(request)) = request else { break };
-        let Received { seq, call, task_infos, _charge } =
-            match decode(&request, &api.context.budget) {
-                Ok(received) => received,
-                // The frames are whole, so what follows can still be understood.
-                Err(status) => {
-                    if results.send(refused(&request, &status)).await.is_err() {
-                        return;
-                    }
-                    continue;
+        let Received { seq, call, task_infos, charge } = match decode(&request, &api.context.budget)
+        {
+            Ok(received) => received,
+            // The frames are whole, so what follows can still be understood.
+            Err(status) => {
+                if results.send(Pending::Known(refused(&request, &status))).await.is_err() {
+                    return;
                 }
-            };
+                continue;
+            }
+        };
         if let Err(error) = mezzo_master_core::validation::scheduler_call(&call) {
             let message = format!("Failed to validate scheduler::Call: {error}");
-            if results.send(CallResult { seq, code: 400, message }).await.is_err() {
+            let refused = Pending::Known(CallResult { seq, code: 400, message });
+            if results.send(refused).await.is_err() {
                 return;
             }
             continue;
         }
-        let Ok(result) = api.context.handle.call(Some(stream), call, task_infos).await else {
-            return;
-        };
-        if results.send(to_result(seq, result)).await.is_err() {
+        let begun = api.context.handle.begin_call(Some(stream), call, task_infos).await;
+        let Ok(begun) = begun else { return };
+        if results.send(Pending::Begun { seq, begun, charge }).await.is_err() {
             return;
         }
     }
@@ -131,7 +162,7 @@ struct Received {
     call: Call,
     task_infos: Vec<Bytes>,
     /// Counts the memory of the call while it is carried out.
-    _charge: Charge,
+    charge: Charge,
 }
 
 /// The same checks, in the same words, as over HTTP.
@@ -145,7 +176,7 @@ fn decode(request: &Bytes, budget: &Budget) -> Result<Received, Status> {
     let charge = budget.charge(size).map_err(busy)?;
     let call = Call::decode(bytes.clone()).map_err(|error| bad(error.into()))?;
     let task_infos = raw::task_infos(&bytes).map_err(bad)?;
-    Ok(Received { seq, call, task_infos, _charge: charge })
+    Ok(Received { seq, call, task_infos, charge })
 }
 
 /// The answer to a call that could not be decoded, as HTTP has it.
