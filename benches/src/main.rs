@@ -44,6 +44,10 @@ const BENCHES: [(&str, Bench); 6] = [
 /// Fewer rounds of everything.
 const QUICK: &str = "--quick";
 
+/// As what is measured.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Vec::from_iter(std::env::args().skip(1));
     let outcome = match arguments.as_slice() {

@@ -27,6 +27,10 @@ struct Arguments {
     log_level: Option<String>,
 }
 
+/// As real daemons.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(&arguments) {
