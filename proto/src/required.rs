@@ -23,6 +23,9 @@ mod tests;
 /// end to those that are made of empty list elements.
 pub const MAX_DECODED_BYTES: usize = 256 * 1024 * 1024;
 
+/// Fields of most messages: to count those takes no memory from the heap.
+const FEW_FIELDS: usize = 24;
+
 /// More missing fields than this are not listed.
 const MAX_MISSING: usize = 32;
 
@@ -117,7 +120,14 @@ impl Walk {
         if depth == MAX_DEPTH {
             return Err(DecodeError::TooDeep { limit: MAX_DEPTH });
         }
-        let mut counts = vec![0usize; shape.fields.len()];
+        let (mut few, mut many) = ([0usize; FEW_FIELDS], Vec::new());
+        let counts = match few.get_mut(..shape.fields.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(shape.fields.len(), 0usize);
+                &mut many[..]
+            }
+        };
         let mut single: Vec<(usize, Cow<'_, [u8]>)> = Vec::new();
         for field in Fields(bytes) {
             let (number, wire) = field?;
@@ -165,7 +175,7 @@ impl Walk {
             }
         }
         for (field, count) in shape.fields.iter().zip(counts) {
-            if field.required && count == 0 && self.missing.len() < MAX_MISSING {
+            if field.required && *count == 0 && self.missing.len() < MAX_MISSING {
                 self.missing.push(Path::Field(path, field.name).to_string());
             }
         }
