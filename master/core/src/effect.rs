@@ -1,7 +1,9 @@
 //! What the master wants done.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::storage::v1::Command;
 use mezzo_proto::v1;
@@ -95,6 +97,20 @@ pub enum AgentState {
     Gone,
 }
 
+/// What changed of a task. The rest of it, which may be large, is with the readers and need not be said again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskNews {
+    pub framework: FrameworkId,
+    pub task: TaskId,
+    pub state: v1::TaskState,
+    /// Joins those that are known; its executor is the task's.
+    pub status: Option<Arc<v1::TaskStatus>>,
+    /// Of the newest update by the agent.
+    pub status_update_state: Option<i32>,
+    /// Of the update that waits for its acknowledgement.
+    pub status_update_uuid: Option<Bytes>,
+}
+
 /// What changed for readers: whole values, so that applying one twice does no harm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ViewChange {
@@ -128,8 +144,10 @@ pub enum ViewChange {
     },
     /// An agent left, or was unreachable or gone for so long that the registry forgot it.
     AgentRemoved(AgentId),
-    /// A task came or changed state.
+    /// A task came, or came to be known better.
     Task(v1::Task),
+    /// A task that readers know changed its state, or there is a status of it.
+    TaskNews(TaskNews),
     /// The task's terminal update was acknowledged: history from now on.
     TaskCompleted(FrameworkId, TaskId),
     /// Offers now out; empty resources mean none.

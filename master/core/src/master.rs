@@ -332,10 +332,11 @@ impl Master {
         self.view(change);
     }
 
+    /// Readers are told of the task's state and its last status.
     pub(crate) fn view_task(&mut self, framework: &FrameworkId, task: &TaskId) {
         let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(task));
         if let Some(task) = task {
-            let change = ViewChange::Task(task.to_view());
+            let change = ViewChange::TaskNews(task.news(task.last_status.clone()));
             self.view(change);
         }
     }

@@ -90,7 +90,7 @@ impl Master {
     fn send_known(&mut self, now: Now, id: &FrameworkId, task: &TaskId) -> bool {
         let Some(framework) = self.frameworks.get(id) else { return false };
         let Some(task) = framework.tasks.get(task) else { return false };
-        let unheard = task.info.is_none() && task.unreachable_since_unix_ns.is_none();
+        let unheard = !task.described && task.unreachable_since_unix_ns.is_none();
         if unheard && self.agents.get(&task.agent).is_some_and(|agent| agent.link.is_none()) {
             return true;
         }

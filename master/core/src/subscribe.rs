@@ -1,6 +1,7 @@
 //! Frameworks that come, come back, fall silent and leave.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mezzo_master_allocator::{Capabilities, FrameworkOptions};
@@ -17,7 +18,7 @@ use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{AgentId, FrameworkId, Now, Position, Quantities, ResourceName, Scalar};
 
-use crate::effect::ViewChange;
+use crate::effect::{TaskNews, ViewChange};
 use crate::framework::{Framework, has_capability, roles_of};
 use crate::input::StreamId;
 use crate::master::Master;
@@ -344,14 +345,13 @@ impl Master {
             let last = if ended { task.state } else { TaskState::TaskKilled };
             self.statistics.task_moved(Some(task.visible_state() as i32), Some(last as i32));
             self.statistics.task_moved(Some(last as i32), None);
-            let mut seen = task.to_view();
-            seen.state = last as i32;
-            if !ended {
+            let status = (!ended).then(|| {
                 let message = format!("Framework '{id}' was removed");
                 let (agent, reason) = (Some(&task.agent), Some(Reason::FrameworkRemoved));
-                seen.statuses = vec![from_master(now, task_id, agent, last, reason, message)];
-            }
-            self.view(ViewChange::Task(seen));
+                Arc::new(from_master(now, task_id, agent, last, reason, message))
+            });
+            let news = TaskNews { state: last, ..task.news(status) };
+            self.view(ViewChange::TaskNews(news));
             agents.insert(task.agent.clone());
             if let Some(agent) = self.agents.get_mut(&task.agent) {
                 agent.tasks.remove(&(id.clone(), task_id.clone()));

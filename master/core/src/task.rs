@@ -1,10 +1,13 @@
 //! A task as the master knows it.
 
+use std::sync::Arc;
+
 use mezzo_proto::v1;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_proto::v1::{TaskState, TaskStatus};
 use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Resources, TaskId};
 
+use crate::effect::TaskNews;
 use crate::status::from_master;
 
 /// Where a launch stands among those sent to one agent: (term, sequence).
@@ -23,16 +26,16 @@ pub(crate) struct Task {
     pub(crate) role: String,
     pub(crate) resources: Resources,
     pub(crate) launch: Launch,
-    pub(crate) name: String,
     pub(crate) executor: Option<ExecutorId>,
-    /// What readers see of the TaskInfo; empty while only the ledger is known.
-    pub(crate) info: Option<Box<v1::TaskInfo>>,
+    /// Its TaskInfo was seen, at the launch or with an agent that came back; until then only the ledger is
+    /// known. Readers have it from there on: here it would be the larger part of all that is held.
+    pub(crate) described: bool,
     /// Newest state on the agent: what decides over resources.
     pub(crate) state: TaskState,
     /// The newest status that was forwarded, acknowledged or not.
-    pub(crate) last_status: Option<Box<TaskStatus>>,
+    pub(crate) last_status: Option<Arc<TaskStatus>>,
     /// The update that waits for the framework's acknowledgement; resent when it comes back.
-    pub(crate) unacknowledged: Option<Box<TaskStatus>>,
+    pub(crate) unacknowledged: Option<Arc<TaskStatus>>,
     /// Whether the resources still count: until the ending is reported.
     pub(crate) holds_resources: bool,
     /// A kill that was ordered; repeated when the agent comes back.
@@ -71,11 +74,10 @@ impl Task {
         }
     }
 
-    /// The task as `GET_TASKS` shows it.
-    pub(crate) fn to_view(&self) -> v1::Task {
-        let info = self.info.as_deref();
+    /// The task as `GET_TASKS` shows it, with what its TaskInfo tells.
+    pub(crate) fn to_view(&self, info: Option<&v1::TaskInfo>) -> v1::Task {
         v1::Task {
-            name: self.name.clone(),
+            name: info.map_or_else(|| self.id.to_string(), |info| info.name.clone()),
             task_id: (&self.id).into(),
             framework_id: (&self.framework).into(),
             executor_id: self.executor.as_ref().map(Into::into),
@@ -92,6 +94,18 @@ impl Task {
             kill_policy: info.and_then(|i| i.kill_policy),
             user: info.and_then(|i| i.command.as_ref()).and_then(|c| c.user.clone()),
             limits: info.map(|i| i.limits.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// News of the task for those who read, who know the rest: its state, and this status.
+    pub(crate) fn news(&self, status: Option<Arc<TaskStatus>>) -> TaskNews {
+        TaskNews {
+            framework: self.framework.clone(),
+            task: self.id.clone(),
+            state: self.visible_state(),
+            status,
+            status_update_state: self.last_status.as_ref().map(|s| s.state),
+            status_update_uuid: self.unacknowledged.as_ref().and_then(|s| s.uuid.clone()),
         }
     }
 }

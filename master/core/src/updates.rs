@@ -1,5 +1,7 @@
 //! Status updates on their way from agents to frameworks, and acknowledgements back.
 
+use std::sync::Arc;
+
 use mezzo_proto::internal::v1::{Acknowledge, StatusUpdate, master_to_agent};
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{ForgetTasks, TaskKey};
@@ -43,10 +45,11 @@ impl Master {
         if let Some(executor) = &status.executor_id {
             task.executor = Some(ExecutorId::from(executor));
         }
-        task.last_status = Some(Box::new(status.clone()));
+        let shared = Arc::new(status.clone());
         if status.uuid.is_some() {
-            task.unacknowledged = Some(Box::new(status.clone()));
+            task.unacknowledged = Some(Arc::clone(&shared));
         }
+        task.last_status = Some(shared);
         if is_on(Bug::MasterAcknowledgesUnread) {
             self.answer_stray(link, &framework, &id, status.uuid.clone());
         }

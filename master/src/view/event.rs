@@ -21,7 +21,7 @@ use crate::api::Encoding;
 #[derive(Debug)]
 pub(super) enum Happening {
     TaskAdded(TaskEntry),
-    TaskUpdated { framework: v1::FrameworkId, status: Box<v1::TaskStatus>, state: i32 },
+    TaskUpdated { framework: v1::FrameworkId, status: Arc<v1::TaskStatus>, state: i32 },
     AgentAdded(Arc<AgentEntry>),
     AgentRemoved(AgentId),
     FrameworkAdded(Arc<FrameworkFacts>),

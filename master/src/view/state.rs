@@ -170,6 +170,7 @@ impl State {
             )),
             ViewChange::AgentRemoved(id) => self.remove_agent(&id),
             ViewChange::Task(task) => self.put_task(task),
+            ViewChange::TaskNews(news) => self.take_news(&news),
             ViewChange::TaskCompleted(framework, task) => self.complete_task(&framework, &task),
             ViewChange::Offer(offer) => self.put_offer(offer),
             ViewChange::OfferRemoved(id) => self.remove_offer(&id),

@@ -1,20 +1,27 @@
 //! A task as readers keep it: encoded, which takes a tenth of the memory of the message.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use bytes::Bytes;
+use mezzo_master_core::TaskNews;
 use mezzo_proto::json;
 use mezzo_proto::v1;
 use mezzo_types::{Resources, is_terminal};
 use prost::Message;
 
 use super::pages::{Entry, Form};
-use super::scan;
+use super::scan::{self, put_head, put_varint};
 use mezzo_legacy_json as legacy;
 
 // Field numbers of `v1::Task` and `v1::TaskStatus`.
 const TASK_ID: u64 = 2;
+const EXECUTOR_ID: u64 = 4;
 const AGENT_ID: u64 = 5;
 const STATE: u64 = 6;
 const STATUSES: u64 = 8;
+const STATUS_UPDATE_STATE: u64 = 9;
+const STATUS_UPDATE_UUID: u64 = 10;
 const STATUS_STATE: u64 = 2;
 const STATUS_TIMESTAMP: u64 = 6;
 
@@ -36,24 +43,81 @@ impl TaskEntry {
         }
         let mut bytes = Vec::new();
         if let Some(before) = before {
-            let mut kept: Vec<_> =
-                scan::fields(&before.bytes).filter(|field| field.number == STATUSES).collect();
-            if let (Some(last), Some(next)) = (kept.last(), task.statuses.first()) {
-                let state = scan::number(&before.bytes[last.content.clone()], STATUS_STATE);
-                if state == u64::try_from(next.state).ok() {
-                    kept.pop();
-                }
-            }
-            let room = STATUSES_MAX.saturating_sub(task.statuses.len());
-            let from = kept.len().saturating_sub(room);
-            for field in &kept[from..] {
-                bytes.extend_from_slice(&before.bytes[field.whole.clone()]);
+            let next = task.statuses.first().map(|status| status.state);
+            for whole in before.kept_statuses(next, task.statuses.len()) {
+                bytes.extend_from_slice(&before.bytes[whole]);
             }
         }
         bytes.reserve_exact(task.encoded_len());
         // A Vec takes everything.
         task.encode(&mut bytes).ok();
         TaskEntry { bytes: bytes.into() }
+    }
+
+    /// The task after this news: as [`new`](Self::new) would make it of the whole task.
+    pub(super) fn after(&self, news: &TaskNews) -> TaskEntry {
+        let status = news.status.as_deref().map(|status| match status.data {
+            None => Cow::Borrowed(status),
+            Some(_) => Cow::Owned(v1::TaskStatus { data: None, ..status.clone() }),
+        });
+        let executor = status.as_ref().and_then(|status| status.executor_id.as_ref());
+        let status_len = status.as_ref().map_or(0, |status| status.encoded_len());
+        let room = self.bytes.len() + status_len + 64;
+        let mut bytes = Vec::with_capacity(room);
+        let next = status.as_ref().map(|status| status.state);
+        let statuses = self.kept_statuses(next, usize::from(status.is_some()));
+        for field in scan::fields(&self.bytes) {
+            let replaced = match field.number {
+                STATE | STATUS_UPDATE_STATE | STATUS_UPDATE_UUID | STATUSES => true,
+                EXECUTOR_ID => executor.is_some(),
+                _ => false,
+            };
+            if !replaced {
+                bytes.extend_from_slice(&self.bytes[field.whole]);
+            }
+        }
+        put_varint(&mut bytes, STATE << 3);
+        put_varint(&mut bytes, u64::try_from(news.state as i32).unwrap_or_default());
+        for whole in statuses {
+            bytes.extend_from_slice(&self.bytes[whole]);
+        }
+        if let Some(status) = &status {
+            put_head(&mut bytes, STATUSES as u32, status_len);
+            // A Vec takes everything.
+            status.encode(&mut bytes).ok();
+        }
+        if let Some(executor) = executor {
+            put_head(&mut bytes, EXECUTOR_ID as u32, executor.encoded_len());
+            executor.encode(&mut bytes).ok();
+        }
+        if let Some(state) = news.status_update_state {
+            put_varint(&mut bytes, STATUS_UPDATE_STATE << 3);
+            put_varint(&mut bytes, u64::try_from(state).unwrap_or_default());
+        }
+        if let Some(uuid) = &news.status_update_uuid {
+            put_head(&mut bytes, STATUS_UPDATE_UUID as u32, uuid.len());
+            bytes.extend_from_slice(uuid);
+        }
+        TaskEntry { bytes: Bytes::from(bytes.into_boxed_slice()) }
+    }
+
+    /// Where those of its statuses are that stay when `more` come, the first of them of state `next`.
+    fn kept_statuses(
+        &self,
+        next: Option<i32>,
+        more: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        let mut kept: Vec<_> =
+            scan::fields(&self.bytes).filter(|field| field.number == STATUSES).collect();
+        if let (Some(last), Some(next)) = (kept.last(), next) {
+            let state = scan::number(&self.bytes[last.content.clone()], STATUS_STATE);
+            if state == u64::try_from(next).ok() {
+                kept.pop();
+            }
+        }
+        let room = STATUSES_MAX.saturating_sub(more);
+        let from = kept.len().saturating_sub(room);
+        kept.into_iter().skip(from).map(|field| field.whole)
     }
 
     pub(super) fn decode(&self) -> v1::Task {
@@ -155,5 +219,58 @@ mod tests {
         }
         assert_eq!(entry.decode().statuses.len(), STATUSES_MAX);
         assert_eq!(entry.decode().statuses.last().and_then(|s| s.timestamp), Some(39.0));
+    }
+
+    #[test]
+    fn news_makes_of_a_task_what_the_whole_task_would() {
+        let states = [
+            TaskState::TaskStarting,
+            TaskState::TaskRunning,
+            TaskState::TaskRunning,
+            TaskState::TaskUnreachable,
+            TaskState::TaskFinished,
+        ];
+        let first = v1::Task {
+            name: "n".into(),
+            framework_id: v1::FrameworkId { value: "f".into() },
+            user: Some("nobody".into()),
+            kill_policy: Some(v1::KillPolicy::default()),
+            statuses: Vec::new(),
+            ..task(TaskState::TaskStaging, 0.0)
+        };
+        let mut whole = TaskEntry::new(first.clone(), None);
+        let mut by_news = whole.clone();
+        for (at, state) in states.into_iter().enumerate() {
+            let executor = (at > 0).then(|| v1::ExecutorId { value: "e".into() });
+            let mut seen = v1::Task { executor_id: executor.clone(), ..first.clone() };
+            seen.state = state as i32;
+            seen.status_update_state = Some(state as i32);
+            seen.status_update_uuid = (at % 2 == 0).then(|| "uuid".into());
+            seen.statuses = task(state, at as f64).statuses;
+            seen.statuses[0].executor_id = executor;
+            let news = TaskNews {
+                framework: "f".into(),
+                task: "t".into(),
+                state,
+                status: seen.statuses.last().cloned().map(Into::into),
+                status_update_state: seen.status_update_state,
+                status_update_uuid: seen.status_update_uuid.clone(),
+            };
+            whole = TaskEntry::new(seen, Some(&whole));
+            by_news = by_news.after(&news);
+            assert_eq!(by_news.decode(), whole.decode());
+        }
+        let silent = TaskNews {
+            framework: "f".into(),
+            task: "t".into(),
+            state: TaskState::TaskFailed,
+            status: None,
+            status_update_state: None,
+            status_update_uuid: None,
+        };
+        let after = by_news.after(&silent).decode();
+        let executor_id = after.executor_id.clone();
+        assert_eq!(executor_id.map(|id| id.value).as_deref(), Some("e"), "it is not forgotten");
+        assert_eq!((after.state(), after.statuses.len()), (TaskState::TaskFailed, 4));
     }
 }

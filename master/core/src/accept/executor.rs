@@ -10,6 +10,7 @@ use mezzo_types::{ExecutorId, Now, TaskId};
 use prost::Message;
 
 use super::walk::Walk;
+use crate::effect::ViewChange;
 use crate::executor::{Executor, ExecutorKey};
 use crate::master::Master;
 use crate::task::Task;
@@ -156,17 +157,15 @@ impl Master {
                 launch_term: launch.term,
                 launch_sequence: launch.sequence,
             });
-            let name = task.name.clone();
-            let task = Task {
+            let placed = Task {
                 framework: walk.framework.clone(),
                 id: id.clone(),
                 agent: walk.agent.clone(),
                 role: walk.role.clone(),
                 resources,
                 launch,
-                name,
                 executor: Some(executor_id.clone()),
-                info: Some(Box::new(task)),
+                described: true,
                 state: TaskState::TaskStaging,
                 last_status: None,
                 unacknowledged: None,
@@ -174,7 +173,7 @@ impl Master {
                 kill: None,
                 unreachable_since_unix_ns: None,
             };
-            self.place_task(walk, task);
+            self.place_task(walk, placed, &task);
         }
         let position = Some(LaunchPosition { term: launch.term, sequence: launch.sequence });
         walk.orders.push(if group {
@@ -196,16 +195,16 @@ impl Master {
         });
     }
 
-    fn place_task(&mut self, walk: &Walk, task: Task) {
+    fn place_task(&mut self, walk: &Walk, task: Task, info: &v1::TaskInfo) {
         let id = task.id.clone();
         if let Some(agent) = self.agents.get_mut(&walk.agent) {
             agent.tasks.insert((walk.framework.clone(), id.clone()));
         }
         self.statistics.task_moved(None, Some(task.state as i32));
+        self.view(ViewChange::Task(task.to_view(Some(info))));
         if let Some(framework) = self.frameworks.get_mut(&walk.framework) {
-            framework.tasks.insert(id.clone(), task);
+            framework.tasks.insert(id, task);
         }
-        self.view_task(&walk.framework, &id);
     }
 }
 

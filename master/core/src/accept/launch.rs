@@ -10,6 +10,7 @@ use mezzo_types::{AgentId, FrameworkId, Now, Position, TaskId};
 use prost::Message;
 
 use super::walk::Walk;
+use crate::effect::ViewChange;
 use crate::master::Master;
 use crate::status::from_master;
 use crate::task::Task;
@@ -69,17 +70,15 @@ impl Master {
             task_info,
             launch_executor: false,
         }));
-        let name = task.name.clone();
-        let task = Task {
+        let placed = Task {
             framework: walk.framework.clone(),
             id: id.clone(),
             agent: walk.agent.clone(),
             role: walk.role.clone(),
             resources: wanted,
             launch,
-            name,
             executor: None,
-            info: Some(Box::new(task)),
+            described: true,
             state: TaskState::TaskStaging,
             last_status: None,
             unacknowledged: None,
@@ -87,11 +86,11 @@ impl Master {
             kill: None,
             unreachable_since_unix_ns: None,
         };
-        self.statistics.task_moved(None, Some(task.state as i32));
+        self.statistics.task_moved(None, Some(placed.state as i32));
+        self.view(ViewChange::Task(placed.to_view(Some(&task))));
         if let Some(framework) = self.frameworks.get_mut(&walk.framework) {
-            framework.tasks.insert(id.clone(), task);
+            framework.tasks.insert(id, placed);
         }
-        self.view_task(&walk.framework, &id);
     }
 
     /// Tasks have updates of their own: their operations have none.

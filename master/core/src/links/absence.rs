@@ -2,6 +2,7 @@
 //! marked unreachable. Until its turn has come an agent may still return.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mezzo_proto::storage::v1::agent_record;
 use mezzo_proto::v1::TaskState;
@@ -189,9 +190,8 @@ impl Master {
             format!("Agent '{}' is unreachable", task.agent),
         );
         status.unreachable_time = aware.then(|| time_info(now.unix_ns));
-        let mut seen = task.to_view();
-        seen.statuses = vec![status.clone()];
-        self.view(ViewChange::Task(seen));
+        let news = task.news(Some(Arc::new(status.clone())));
+        self.view(ViewChange::TaskNews(news));
         self.send_status(framework_id, status, after);
     }
 }

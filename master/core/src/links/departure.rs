@@ -1,5 +1,7 @@
 //! Agents that leave for good: by themselves, or because an operator says that they never come back.
 
+use std::sync::Arc;
+
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{AgentRecord, PutAgent, RemoveAgent, agent_record};
 use mezzo_proto::v1;
@@ -150,7 +152,7 @@ impl Master {
             // The allocator has dropped the agent's books as a whole.
             task.holds_resources = false;
             let word = task.last_word(now, state, reason, message);
-            task.last_status = Some(Box::new(word.clone()));
+            task.last_status = Some(Arc::new(word.clone()));
             self.set_task_state(now, framework_id, id, word.state());
             self.view_task(framework_id, id);
             words.push((framework_id, word));

@@ -131,9 +131,8 @@ impl Master {
                 role: placement.role.clone(),
                 resources: Resources::from_proto(&placement.resources).unwrap_or_default(),
                 launch: Launch { term: placement.launch_term, sequence: placement.launch_sequence },
-                name: id.to_string(),
                 executor: None,
-                info: None,
+                described: false,
                 state: TaskState::TaskStaging,
                 last_status: None,
                 unacknowledged: None,
@@ -142,7 +141,7 @@ impl Master {
                 unreachable_since_unix_ns: agent.unreachable_since_unix_ns,
             };
             self.statistics.task_moved(None, Some(task.visible_state() as i32));
-            let view = ViewChange::Task(task.to_view());
+            let view = ViewChange::Task(task.to_view(None));
             framework.tasks.insert(id.clone(), task);
             self.view(view);
         }

@@ -1,6 +1,7 @@
 //! Which of an agent's tasks live: what it reports, held against the ledger.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use mezzo_proto::internal::v1::AgentTask;
 use mezzo_proto::storage::v1::command::Command as CommandKind;
@@ -12,6 +13,7 @@ use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Position, Resources, TaskId};
 use prost::Message;
 
+use crate::effect::ViewChange;
 use crate::master::Master;
 use crate::status::{from_master, lost_or};
 use crate::task::{Launch, Task};
@@ -95,20 +97,19 @@ impl Master {
         let state = latest.state();
         let framework = self.frameworks.get_mut(framework_id)?;
         let fallback_role = framework.roles.first().cloned().unwrap_or_else(|| "*".to_owned());
-        let name = info.name.clone();
         let named = info.executor.as_ref().map(|executor| &executor.executor_id);
         let executor = latest.executor_id.as_ref().or(named).map(ExecutorId::from);
         if let Some(task) = framework.tasks.get_mut(id) {
-            task.name = name;
-            task.info = Some(Box::new(info));
+            task.described = true;
             task.executor = executor.or(task.executor.take());
             let was = task.visible_state();
             task.unreachable_since_unix_ns = None;
             task.holds_resources = !mezzo_types::is_terminal(state);
             task.state = state;
+            let seen = task.to_view(Some(&info));
             self.statistics.task_moved(Some(was as i32), Some(state as i32));
             self.tell_return(now, agent, key, &latest, back);
-            self.view_task(framework_id, id);
+            self.view(ViewChange::Task(seen));
             return None;
         }
         let role = info
@@ -133,9 +134,8 @@ impl Master {
             role,
             resources,
             launch: Launch::default(),
-            name,
             executor,
-            info: Some(Box::new(info)),
+            described: true,
             state,
             last_status: None,
             unacknowledged: None,
@@ -143,13 +143,14 @@ impl Master {
             kill: None,
             unreachable_since_unix_ns: None,
         };
+        let seen = task.to_view(Some(&info));
         self.statistics.task_moved(None, Some(state as i32));
         framework.tasks.insert(id.clone(), task);
         if let Some(agent) = self.agents.get_mut(agent) {
             agent.tasks.insert(key.clone());
         }
         self.tell_return(now, agent, key, &latest, back);
-        self.view_task(framework_id, id);
+        self.view(ViewChange::Task(seen));
         Some(placement)
     }
 
@@ -200,7 +201,7 @@ impl Master {
             (TaskState::TaskGone, Reason::AgentRestarted, message)
         };
         let status = task.last_word(now, lost_or(aware, precise), reason, message);
-        task.last_status = Some(Box::new(status.clone()));
+        task.last_status = Some(Arc::new(status.clone()));
         self.set_task_state(now, framework_id, id, status.state());
         self.view_task(framework_id, id);
         let position = self.forget_task(framework_id, id);

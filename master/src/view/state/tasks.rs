@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mezzo_master_core::TaskNews;
 use mezzo_proto::v1;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{AgentId, FrameworkId, Resources, TaskId};
@@ -17,86 +18,112 @@ impl State {
         let framework = FrameworkId::from(task.framework_id.value.as_str());
         let id = TaskId::from(task.task_id.value.as_str());
         let agent = AgentId::from(task.agent_id.value.as_str());
-        let Some(index) = self.framework_index.get(&framework) else { return };
-        if index.tasks.get(&id).is_some_and(|known| known.agent != agent) {
-            // Another task of that name: the one before it is over.
-            self.complete_task(&framework, &id);
-        }
         let state = task.state;
-        let status = task.statuses.last().cloned();
+        let Some(index) = self.framework_index.get(&framework) else { return };
+        match index.tasks.get(&id) {
+            // Another task of that name: the one before it is over.
+            Some(known) if known.agent != agent => self.complete_task(&framework, &id),
+            Some(_) => {
+                let status = task.statuses.last().cloned().map(Arc::new);
+                let change = Change { framework: &framework, id: &id, state, status };
+                return self.change_task(change, |before| TaskEntry::new(task, Some(before)));
+            }
+            None => {}
+        }
         let Some(index) = self.framework_index.get_mut(&framework) else { return };
         let Some(entry) = self.frameworks.get_mut(index.at).map(Arc::make_mut) else { return };
-        let known = index.tasks.get_mut(&id);
-        let now_holds = holds(state);
-        let did_hold = known.as_ref().is_some_and(|known| holds(known.state));
-        let changed = (now_holds != did_hold)
-            .then(|| Resources::from_proto(&task.resources).unwrap_or_default());
-        let unreachable = state == v1::TaskState::TaskUnreachable as i32;
-        let (before, happening) = match known {
-            None => {
-                let new = TaskEntry::new(task, None);
-                let happening = Happening::TaskAdded(new.clone());
-                let pages = if unreachable { &mut entry.unreachable } else { &mut entry.tasks };
-                let at = pages.push(new);
-                let status = status.as_ref().map(|status| status.state);
-                let known = TaskIndex { at, agent: agent.clone(), state, status };
-                index.tasks.insert(id, known);
-                count(&mut entry.counts, state, true);
-                (None, Some(happening))
-            }
-            Some(known) => {
-                let before = known.state;
-                let happening = news(known, &framework, &task, status.as_ref());
-                let from = if known.is_unreachable() { &entry.unreachable } else { &entry.tasks };
-                let new = TaskEntry::new(task, from.get(known.at));
-                if known.is_unreachable() == unreachable {
-                    let pages = if unreachable { &mut entry.unreachable } else { &mut entry.tasks };
-                    if let Some(place) = pages.get_mut(known.at) {
-                        *place = new;
-                    }
-                    known.state = state;
-                } else {
-                    let (from, to) = match unreachable {
-                        true => (&mut entry.tasks, &mut entry.unreachable),
-                        false => (&mut entry.unreachable, &mut entry.tasks),
-                    };
-                    let left = known.at;
-                    from.swap_remove(left);
-                    known.at = to.push(new);
-                    known.state = state;
-                    let moved = from.get(left).map(|moved| moved.task_id().to_owned());
-                    if let Some(moved) = moved.and_then(|id| index.tasks.get_mut(id.as_str())) {
-                        moved.at = left;
-                    }
-                }
-                if let (Some(status), Some(known)) = (&status, index.tasks.get_mut(&id)) {
-                    known.status = Some(status.state);
-                }
-                count(&mut entry.counts, before, false);
-                count(&mut entry.counts, state, true);
-                (Some(before), happening)
-            }
-        };
-        if let Some(resources) = &changed {
-            match now_holds {
-                true => entry.allocated.add(resources),
-                false => entry.allocated.subtract(resources),
-            }
-            self.roles.allocated(resources, if now_holds { Way::Add } else { Way::Subtract });
+        let resources =
+            holds(state).then(|| Resources::from_proto(&task.resources).unwrap_or_default());
+        let status = task.statuses.last().map(|status| status.state);
+        let new = TaskEntry::new(task, None);
+        let added = self.watched.then(|| Happening::TaskAdded(new.clone()));
+        let known = TaskIndex { at: 0, agent: agent.clone(), state, status };
+        let pages = if known.is_unreachable() { &mut entry.unreachable } else { &mut entry.tasks };
+        let at = pages.push(new);
+        index.tasks.insert(id, TaskIndex { at, ..known });
+        count(&mut entry.counts, state, true);
+        if let Some(resources) = &resources {
+            entry.allocated.add(resources);
+            self.roles.allocated(resources, Way::Add);
         }
         self.load(&agent, |load| {
-            match before {
-                None => load.show(&framework, state),
-                Some(before) => load.moved(before, state),
-            }
-            match (&changed, now_holds) {
-                (None, _) => {}
-                (Some(resources), true) => load.allocated.add(resources),
-                (Some(resources), false) => load.allocated.subtract(resources),
+            load.show(&framework, state);
+            if let Some(resources) = &resources {
+                load.allocated.add(resources);
             }
         });
-        if let Some(happening) = happening {
-            self.tell(happening);
+        if let Some(added) = added {
+            self.tell(added);
+        }
+    }
+
+    /// There is news of a task that is known; of others it is no news.
+    pub(super) fn take_news(&mut self, news: &TaskNews) {
+        let change = Change {
+            framework: &news.framework,
+            id: &news.task,
+            state: news.state as i32,
+            status: news.status.clone(),
+        };
+        self.change_task(change, |before| before.after(news));
+    }
+
+    /// Puts what `make` makes of a known task in its place.
+    fn change_task(&mut self, change: Change<'_>, make: impl FnOnce(&TaskEntry) -> TaskEntry) {
+        let Change { framework, id, state, status } = change;
+        let Some(index) = self.framework_index.get_mut(framework) else { return };
+        let Some(known) = index.tasks.get_mut(id) else { return };
+        let Some(entry) = self.frameworks.get_mut(index.at).map(Arc::make_mut) else { return };
+        let (before, left) = (known.state, known.at);
+        let was_unreachable = known.is_unreachable();
+        let (from, to) = match was_unreachable {
+            true => (&mut entry.unreachable, &mut entry.tasks),
+            false => (&mut entry.tasks, &mut entry.unreachable),
+        };
+        let Some(old) = from.get(left) else { return };
+        let updated = self.watched.then(|| happening(known, framework, id, state, &status));
+        let new = make(old);
+        // Decoding a task is dear: only where its resources come or go.
+        let changed = (holds(state) != holds(before)).then(|| new.resources());
+        known.state = state;
+        if let Some(status) = &status {
+            known.status = Some(status.state);
+        }
+        let agent = known.agent.clone();
+        if known.is_unreachable() == was_unreachable {
+            if let Some(place) = from.get_mut(left) {
+                *place = new;
+            }
+        } else {
+            from.swap_remove(left);
+            known.at = to.push(new);
+            let moved = from.get(left).map(|moved| moved.task_id().to_owned());
+            if let Some(moved) = moved.and_then(|id| index.tasks.get_mut(id.as_str())) {
+                moved.at = left;
+            }
+        }
+        count(&mut entry.counts, before, false);
+        count(&mut entry.counts, state, true);
+        let way = if holds(state) { Way::Add } else { Way::Subtract };
+        if let Some(resources) = &changed {
+            match way {
+                Way::Add => entry.allocated.add(resources),
+                Way::Subtract => entry.allocated.subtract(resources),
+            }
+            self.roles.allocated(resources, way);
+        }
+        if before != state {
+            self.load(&agent, |load| {
+                load.moved(before, state);
+                match (&changed, way) {
+                    (None, _) => {}
+                    (Some(resources), Way::Add) => load.allocated.add(resources),
+                    (Some(resources), Way::Subtract) => load.allocated.subtract(resources),
+                }
+            });
+        }
+        if let Some(Some(updated)) = updated {
+            self.tell(updated);
         }
     }
 
@@ -141,12 +168,21 @@ impl State {
     }
 }
 
+/// What changes of a known task.
+struct Change<'a> {
+    framework: &'a FrameworkId,
+    id: &'a TaskId,
+    state: i32,
+    status: Option<Arc<v1::TaskStatus>>,
+}
+
 /// The TASK_UPDATED that a change is worth: Mesos tells of new states, and of checks.
-fn news(
+fn happening(
     known: &TaskIndex,
     framework: &FrameworkId,
-    task: &v1::Task,
-    status: Option<&v1::TaskStatus>,
+    id: &TaskId,
+    state: i32,
+    status: &Option<Arc<v1::TaskStatus>>,
 ) -> Option<Happening> {
     let is_check = |status: &v1::TaskStatus| {
         matches!(
@@ -155,20 +191,18 @@ fn news(
         ) && status.reason.is_some()
     };
     let fresh = |status: &v1::TaskStatus| known.status != Some(status.state) || is_check(status);
-    let status = status.filter(|status| fresh(status)).cloned();
-    if known.state == task.state && status.is_none() {
+    let status = status.as_ref().filter(|status| fresh(status)).cloned();
+    if known.state == state && status.is_none() {
         return None;
     }
     // A new state without a word about it: the state is the word.
-    let status = status.unwrap_or_else(|| v1::TaskStatus {
-        task_id: task.task_id.clone(),
-        agent_id: Some(task.agent_id.clone()),
-        state: task.state,
-        ..v1::TaskStatus::default()
+    let status = status.unwrap_or_else(|| {
+        Arc::new(v1::TaskStatus {
+            task_id: id.into(),
+            agent_id: Some((&known.agent).into()),
+            state,
+            ..v1::TaskStatus::default()
+        })
     });
-    Some(Happening::TaskUpdated {
-        framework: framework.into(),
-        status: Box::new(status),
-        state: task.state,
-    })
+    Some(Happening::TaskUpdated { framework: framework.into(), status, state })
 }

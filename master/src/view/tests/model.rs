@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use mezzo_master_core::TaskNews;
 use mezzo_proto::v1::master::response::{get_agents, get_frameworks};
 use mezzo_types::{FrameworkId, TaskId};
 use proptest::prelude::*;
@@ -120,7 +121,22 @@ fn apply(view: &View, model: &mut Model, act: &Act) {
             let (framework, agent, state) =
                 (FRAMEWORKS[*framework], AGENTS[*agent], STATES[*state]);
             let id = format!("t{id}");
-            view.apply(ViewChange::Task(task(framework, &id, agent, state)));
+            let whole = task(framework, &id, agent, state);
+            let known = model.tasks.get(&(framework.to_owned(), id.clone()));
+            // Half of what becomes of known tasks comes as news.
+            view.apply(match known {
+                Some((on, _)) if *on == agent && (id.len() + state as usize).is_multiple_of(2) => {
+                    ViewChange::TaskNews(TaskNews {
+                        framework: framework.into(),
+                        task: id.as_str().into(),
+                        state,
+                        status: whole.statuses.last().cloned().map(Into::into),
+                        status_update_state: whole.status_update_state,
+                        status_update_uuid: whole.status_update_uuid,
+                    })
+                }
+                _ => ViewChange::Task(whole),
+            });
             if model.frameworks.contains(framework) {
                 let key = (framework.to_owned(), id.clone());
                 if model.tasks.get(&key).is_some_and(|(other, _)| other != agent) {

@@ -90,6 +90,9 @@ impl Books {
                     self.tasks.insert(key, Claim { agent, resources: plain(&task.resources) });
                 }
             }
+            ViewChange::TaskNews(news) if is_terminal(news.state) => {
+                self.tasks.remove(&(news.framework.to_string(), news.task.to_string()));
+            }
             ViewChange::TaskCompleted(framework, task) => {
                 self.tasks.remove(&(framework.to_string(), task.to_string()));
             }

@@ -41,6 +41,10 @@ impl Invariant for NoTaskLost {
                 let key = (task.framework_id.value.clone(), task.task_id.value.clone());
                 self.states.insert((*master, key), task.state());
             }
+            Fact::View { master, change: ViewChange::TaskNews(news) } => {
+                let key = (news.framework.to_string(), news.task.to_string());
+                self.states.insert((*master, key), news.state);
+            }
             Fact::View { master, change: ViewChange::TaskCompleted(framework, task) } => {
                 let key = (framework.to_string(), task.to_string());
                 let state = self.states.remove(&(*master, key.clone()));
