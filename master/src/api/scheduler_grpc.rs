@@ -1,6 +1,7 @@
 //! The scheduler API over gRPC: the same calls, on one stream, each with an answer.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{Stream, StreamExt};
@@ -10,7 +11,7 @@ use mezzo_proto::v1::scheduler::connect_response::Message as Outgoing;
 use mezzo_proto::v1::scheduler::{Call, CallResult, ConnectResponse, call};
 use mezzo_proto::{DecodeError, decoded_size, raw};
 use prost::Message;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response, Status, Streaming};
 
@@ -20,6 +21,9 @@ use crate::handle::{Begun, Gone, Subscription};
 /// Calls of one client that may be under way, or answered and the answer not read; beyond that its next
 /// call is not read.
 const CALLS_MAX: usize = 256;
+/// Memory in KiB of one client's calls that are under way: with hundreds of clients it stays below what all requests
+/// may take, so that who is eager waits and nobody is refused. A larger call is alone.
+const CALLS_KIB: u32 = 2048;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
@@ -43,7 +47,7 @@ impl Api {
         let Some(first) = calls.message().await? else {
             return Err(Status::invalid_argument("the stream ended before SUBSCRIBE"));
         };
-        let Received { seq, call, .. } = decode(&first, &self.context.budget)?;
+        let Received { seq, call, .. } = measure(&first)?.decode(&self.context.budget)?;
         if call.r#type != Some(call::Type::Subscribe as i32) {
             return Err(Status::failed_precondition("the first call must be SUBSCRIBE"));
         }
@@ -72,7 +76,7 @@ enum Pending {
     Begun {
         seq: u64,
         begun: Begun,
-        charge: Charge,
+        held: (Charge, OwnedSemaphorePermit),
     },
 }
 
@@ -81,9 +85,9 @@ impl Pending {
     async fn result(self) -> Option<CallResult> {
         match self {
             Pending::Known(result) => Some(result),
-            Pending::Begun { seq, begun, charge } => {
+            Pending::Begun { seq, begun, held } => {
                 let result = begun.answer().await.ok()?;
-                drop(charge);
+                drop(held);
                 Some(to_result(seq, result))
             }
         }
@@ -121,6 +125,7 @@ async fn read_calls(
     mut ended: oneshot::Receiver<()>,
     results: mpsc::Sender<Pending>,
 ) {
+    let room = Arc::new(Semaphore::new(CALLS_KIB as usize));
     loop {
         // Both arms may be dropped half-way: a message that was read in part stays in the decoder.
         let request = tokio::select! {
@@ -129,8 +134,14 @@ async fn read_calls(
             _ = &mut ended => return,
         };
         let Ok(Some(request)) = request else { break };
-        let Received { seq, call, task_infos, charge } = match decode(&request, &api.context.budget)
-        {
+        let received = async {
+            let measured = measure(&request)?;
+            // Never closed.
+            let room = Arc::clone(&room).acquire_many_owned(measured.kib()).await;
+            let room = room.map_err(|error| Status::internal(error.to_string()))?;
+            Ok((measured.decode(&api.context.budget)?, room))
+        };
+        let (Received { seq, call, task_infos, charge }, room_taken) = match received.await {
             Ok(received) => received,
             // The frames are whole, so what follows can still be understood.
             Err(status) => {
@@ -150,7 +161,8 @@ async fn read_calls(
         }
         let begun = api.context.handle.begin_call(Some(stream), call, task_infos).await;
         let Ok(begun) = begun else { return };
-        if results.send(Pending::Begun { seq, begun, charge }).await.is_err() {
+        let held = (charge, room_taken);
+        if results.send(Pending::Begun { seq, begun, held }).await.is_err() {
             return;
         }
     }
@@ -165,18 +177,38 @@ struct Received {
     charge: Charge,
 }
 
+/// A call that was looked at, not decoded yet.
+struct Measured {
+    seq: u64,
+    bytes: Bytes,
+    /// Memory of the decoded call, in bytes.
+    size: usize,
+}
+
 /// The same checks, in the same words, as over HTTP.
-fn decode(request: &Bytes, budget: &Budget) -> Result<Received, Status> {
-    let bad = |error: DecodeError| {
-        Status::invalid_argument(format!("Failed to parse body into scheduler::Call: {error}"))
-    };
+fn measure(request: &Bytes) -> Result<Measured, Status> {
     let (seq, bytes) = raw::connect_request(request).map_err(bad)?;
     let size = decoded_size::<Call>(&bytes).map_err(bad)?;
-    let busy = |busy: mezzo_http_server::Busy| Status::resource_exhausted(busy.to_string());
-    let charge = budget.charge(size).map_err(busy)?;
-    let call = Call::decode(bytes.clone()).map_err(|error| bad(error.into()))?;
-    let task_infos = raw::task_infos(&bytes).map_err(bad)?;
-    Ok(Received { seq, call, task_infos, charge })
+    Ok(Measured { seq, bytes, size })
+}
+
+impl Measured {
+    fn kib(&self) -> u32 {
+        u32::try_from(self.size / 1024 + 1).unwrap_or(u32::MAX).min(CALLS_KIB)
+    }
+
+    fn decode(self, budget: &Budget) -> Result<Received, Status> {
+        let Measured { seq, bytes, size } = self;
+        let busy = |busy: mezzo_http_server::Busy| Status::resource_exhausted(busy.to_string());
+        let charge = budget.charge(size).map_err(busy)?;
+        let call = Call::decode(bytes.clone()).map_err(|error| bad(error.into()))?;
+        let task_infos = raw::task_infos(&bytes).map_err(bad)?;
+        Ok(Received { seq, call, task_infos, charge })
+    }
+}
+
+fn bad(error: DecodeError) -> Status {
+    Status::invalid_argument(format!("Failed to parse body into scheduler::Call: {error}"))
 }
 
 /// The answer to a call that could not be decoded, as HTTP has it.
