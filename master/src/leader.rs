@@ -350,7 +350,7 @@ impl<L: Log> Leader<L> {
         match (to, outgoing) {
             (Destination::Stream(stream), Outgoing::Event(event)) => {
                 mezzo_fault_points::hit!("master.event.sending");
-                self.deliver_event(stream, *event);
+                self.deliver_event(stream, event);
             }
             (Destination::Stream(stream), _) => {
                 // Dropping our end closes the stream after what is queued has been read.
@@ -359,7 +359,7 @@ impl<L: Log> Leader<L> {
             (Destination::Link(link) | Destination::Removals(link), Outgoing::Agent(message)) => {
                 mezzo_fault_points::hit!("master.agent.sending");
                 let bytes = message.encoded_len();
-                let sent = self.links.get(&link).map(|messages| messages.send(*message, bytes));
+                let sent = self.links.get(&link).map(|messages| messages.send(message, bytes));
                 if let Some(Err(full)) = sent {
                     tracing::warn!(
                         link = link.0,
@@ -390,7 +390,7 @@ impl<L: Log> Leader<L> {
         }
     }
 
-    fn deliver_event(&mut self, stream: StreamId, event: Event) {
+    fn deliver_event(&mut self, stream: StreamId, event: Box<Event>) {
         let Some(events) = self.streams.get(&stream) else { return };
         let bytes = event.encoded_len();
         let Err(full) = events.send(event, bytes) else { return };
@@ -410,7 +410,7 @@ impl<L: Log> Leader<L> {
             ..Event::default()
         };
         if let Some(events) = self.streams.remove(&stream) {
-            events.end_with(Some(error));
+            events.end_with(Some(Box::new(error)));
         }
         // The connection may take its time to end.
         self.core.handle(self.clock.now(), Input::StreamClosed { stream });

@@ -8,6 +8,9 @@ use tokio::sync::Notify;
 /// Bytes that may wait for one peer, as encoded. One message may be larger: nothing else waits then.
 pub(crate) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Places that an empty queue keeps: after a burst it gives the others back.
+const KEPT_ROOM: usize = 64;
+
 /// The loop's end. Dropping it ends the receiver after what waits.
 #[derive(Debug)]
 pub(crate) struct Sender<M> {
@@ -29,7 +32,8 @@ struct Shared<M> {
 
 #[derive(Debug)]
 struct Waiting<M> {
-    messages: VecDeque<(usize, M)>,
+    /// In boxes: a decoded message takes kilobytes wherever it lies, and tens of thousands of queues keep their room.
+    messages: VecDeque<(usize, Box<M>)>,
     bytes: usize,
     /// Either end is gone.
     closed: bool,
@@ -52,7 +56,7 @@ pub(crate) fn queue<M>(limit: usize) -> (Sender<M>, Receiver<M>) {
 impl<M> Sender<M> {
     /// Queues a message of so many bytes. One for a peer that is gone is dropped: its end is on the
     /// way to the loop.
-    pub(crate) fn send(&self, message: M, bytes: usize) -> Result<(), Full> {
+    pub(crate) fn send(&self, message: Box<M>, bytes: usize) -> Result<(), Full> {
         let mut waiting = self.shared.lock();
         if waiting.closed {
             return Ok(());
@@ -70,7 +74,7 @@ impl<M> Sender<M> {
 
     /// Ends the queue with this instead of all that waits: a peer that is too slow would hold it for
     /// as long as it pleases.
-    pub(crate) fn end_with(self, last: Option<M>) {
+    pub(crate) fn end_with(self, last: Option<Box<M>>) {
         let mut waiting = self.shared.lock();
         if !waiting.closed {
             waiting.messages = last.map(|last| (0, last)).into_iter().collect();
@@ -94,7 +98,10 @@ impl<M> Receiver<M> {
                 let mut waiting = self.shared.lock();
                 if let Some((bytes, message)) = waiting.messages.pop_front() {
                     waiting.bytes -= bytes;
-                    return Some(message);
+                    if waiting.messages.is_empty() && waiting.messages.capacity() > KEPT_ROOM {
+                        waiting.messages.shrink_to(KEPT_ROOM);
+                    }
+                    return Some(*message);
                 }
                 if waiting.closed {
                     return None;
@@ -136,7 +143,7 @@ mod tests {
             read
         });
         for number in 0..5 {
-            sender.send(number, 1).expect("room");
+            sender.send(Box::new(number), 1).expect("room");
             tokio::task::yield_now().await;
         }
         drop(sender);
@@ -146,14 +153,14 @@ mod tests {
     #[tokio::test]
     async fn it_is_bounded_in_number_and_in_bytes() {
         let (sender, mut receiver) = queue(2);
-        sender.send("a", 1).expect("room");
-        sender.send("b", 1).expect("room");
-        assert_eq!(sender.send("c", 1), Err(Full { messages: 2, bytes: 2 }));
+        sender.send(Box::new("a"), 1).expect("room");
+        sender.send(Box::new("b"), 1).expect("room");
+        assert_eq!(sender.send(Box::new("c"), 1), Err(Full { messages: 2, bytes: 2 }));
         assert_eq!((receiver.recv().await, receiver.recv().await), (Some("a"), Some("b")));
-        sender.send("larger than all", QUEUE_BYTES + 1).expect("nothing else waits");
+        sender.send(Box::new("larger than all"), QUEUE_BYTES + 1).expect("nothing else waits");
         let full = Full { messages: 1, bytes: QUEUE_BYTES + 1 };
-        assert_eq!(sender.send("d", 1), Err(full));
-        sender.end_with(Some("too slow"));
+        assert_eq!(sender.send(Box::new("d"), 1), Err(full));
+        sender.end_with(Some(Box::new("too slow")));
         assert_eq!(receiver.recv().await, Some("too slow"));
         assert_eq!(receiver.recv().await, None);
     }
@@ -161,10 +168,10 @@ mod tests {
     #[test]
     fn nothing_is_kept_for_a_peer_that_is_gone() {
         let (sender, receiver) = queue(1);
-        sender.send(1, 1).expect("room");
+        sender.send(Box::new(1), 1).expect("room");
         drop(receiver);
         for _ in 0..10 {
-            sender.send(2, 1).expect("vanishes");
+            sender.send(Box::new(2), 1).expect("vanishes");
         }
         assert!(sender.shared.lock().messages.is_empty());
     }
