@@ -23,8 +23,8 @@ use crate::connection::Connection;
 use crate::frames::Frames;
 use crate::gate::{Admitted, Busy, Gate};
 use crate::limits::{
-    ACCEPT_PAUSE, CONNECTION_WINDOW, ERROR_RESETS, HEAD_BYTES, HEADERS, Limits, PENDING_RESETS,
-    SEND_BUFFER, STREAM_WINDOW, STREAMS,
+    ACCEPT_PAUSE, CONNECTION_WINDOW, ERROR_RESETS, HEAD_BYTES, HEADERS, HTTP1_BUFFER, Limits,
+    PENDING_RESETS, SEND_BUFFER, STREAM_WINDOW, STREAMS,
 };
 
 /// Told to a peer for whom there is no room.
@@ -132,7 +132,7 @@ fn builder(peer: Duration) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // See `connection`.
         .header_read_timeout(None)
-        .max_buf_size(HEAD_BYTES)
+        .max_buf_size(HTTP1_BUFFER)
         .max_headers(HEADERS);
     builder
         .http2()
