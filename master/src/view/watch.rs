@@ -19,8 +19,10 @@ use super::scan::{put_head, put_varint};
 use super::snapshot::{Read, Snapshot};
 use crate::api::Encoding;
 
-/// Events of so long are passed on together: with a thousand listeners each pass costs a thousand writes.
+/// Events of so long are passed on together, and of so much longer for each listener: a pass costs a write to each, and
+/// those of a thousand take the better part of ten milliseconds.
 const GATHERING: Duration = Duration::from_millis(10);
+const GATHERING_PER_LISTENER: Duration = Duration::from_micros(15);
 /// Events that are passed on in one go; more follow at once, after others had their turn.
 const BATCH_EVENTS: usize = 4096;
 /// Events of a batch up to which each is a write, and a chunk, of its own. Clients exist that expect a record for each
@@ -161,7 +163,9 @@ impl View {
             }
             let passed = Instant::now();
             self.pass().await;
-            tokio::time::sleep_until(passed + GATHERING).await;
+            let listeners = u32::try_from(self.hub.count()).unwrap_or(u32::MAX);
+            let gathering = GATHERING + GATHERING_PER_LISTENER.saturating_mul(listeners);
+            tokio::time::sleep_until(passed + gathering).await;
         }
     }
 
