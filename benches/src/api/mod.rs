@@ -41,7 +41,7 @@ fn sizes(sizes: &launch::Sizes) -> &'static Sizes {
 static FULL: Sizes = Sizes {
     state: state::Size { agents: 20_000, tasks_per_agent: 20, frameworks: 20, reads: 20 },
     watchers: watchers::Size { agents: 500, watchers: 1000, updates_per_second: 3000, seconds: 20 },
-    pollers: pollers::Size { agents: 1000, pollers: 20, rounds: 15, tasks: 2000 },
+    pollers: pollers::Size { agents: 1000, pollers: 20, rounds: 7, tasks: 20_000 },
     scale: scale::Size {
         agents: 50_000,
         frameworks: 200,
