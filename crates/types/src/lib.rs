@@ -11,6 +11,7 @@
 mod attributes;
 pub mod deliberate_bug;
 mod duration;
+mod id_map;
 mod id_source;
 mod ids;
 mod item_set;
@@ -33,6 +34,7 @@ pub use attributes::{
     Attribute, AttributeError, AttributeFault, AttributeValue, Attributes, ParseAttributesError,
 };
 pub use duration::{DurationError, format_duration, parse_duration};
+pub use id_map::IdMap;
 pub use id_source::{IdSource, Uuid16};
 pub use ids::{
     AgentId, ContainerId, ExecutorId, FrameworkId, ID_MAX_BYTES, IdError, OfferId, TaskId,

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use mezzo_types::deliberate_bug::{Bug, is_on};
 use mezzo_types::{
-    AgentId, Conversion, ConversionError, FrameworkId, Now, Resources, UNRESERVED_ROLE,
+    AgentId, Conversion, ConversionError, FrameworkId, IdMap, Now, Resources, UNRESERVED_ROLE,
 };
 
 use self::agents::{Agent, AgentNo};
@@ -46,7 +46,7 @@ pub struct DrfAllocator {
     /// How many frameworks bring their own minimum of an offer.
     lenient: u64,
     agents: BTreeMap<AgentNo, Agent>,
-    numbers: BTreeMap<AgentId, AgentNo>,
+    numbers: IdMap<AgentId, AgentNo>,
     next_agent: u64,
     /// On how many agents a client holds something; absent for none.
     spread: BTreeMap<NodeId, u64>,
@@ -88,7 +88,7 @@ impl DrfAllocator {
             frameworks: BTreeMap::new(),
             lenient: 0,
             agents: BTreeMap::new(),
-            numbers: BTreeMap::new(),
+            numbers: IdMap::default(),
             next_agent: 0,
             spread: BTreeMap::new(),
             candidates: BTreeSet::new(),
@@ -391,7 +391,7 @@ impl Allocator for DrfAllocator {
 
     fn remove_agent(&mut self, agent: &AgentId) {
         self.quotas.settle(agent);
-        let Some(number) = self.numbers.remove(agent) else {
+        let Some(number) = self.numbers.swap_remove(agent) else {
             return self.wake(Now::default());
         };
         self.filters.forget_agent(number);

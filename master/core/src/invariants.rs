@@ -153,7 +153,7 @@ impl Master {
         }
         for id in &self.recovered {
             let away = |a: &Agent| a.link.is_none() && a.unreachable_since_unix_ns.is_none();
-            if !self.agents.get(id).is_some_and(away) {
+            if !self.agents.get(id).is_some_and(|agent| away(agent)) {
                 return broken(format!("agent '{id}' is still awaited and should not be"));
             }
         }

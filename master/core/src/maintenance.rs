@@ -128,7 +128,11 @@ impl Master {
         let mut position = self.put_maintenance();
         let down = |agent: &&Agent| self.maintenance.is_down(&agent.info.hostname, &agent.ip);
         // Those that are given up are refused when they come.
-        let present = self.agents.values().filter(|a| a.unreachable_since_unix_ns.is_none());
+        let present = self
+            .agents
+            .values()
+            .map(|agent| &**agent)
+            .filter(|a| a.unreachable_since_unix_ns.is_none());
         let agents: Vec<AgentId> = present.filter(down).map(|agent| agent.id.clone()).collect();
         for agent in agents {
             self.remove_downed(now, &agent);

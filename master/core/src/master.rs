@@ -8,7 +8,7 @@ use mezzo_proto::storage::v1::{Command, Counters};
 use mezzo_proto::v1;
 use mezzo_proto::v1::quota::QuotaConfig;
 use mezzo_proto::v1::scheduler::{Event, event};
-use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, TaskId, Uuid16};
+use mezzo_types::{AgentId, FrameworkId, IdMap, Now, OfferId, Position, TaskId, Uuid16};
 
 use crate::agent::Agent;
 use crate::config::Config;
@@ -35,7 +35,8 @@ pub struct Master {
     pub(crate) frameworks: BTreeMap<FrameworkId, Framework>,
     /// Removed frameworks, oldest first in `completed_order`: their ids may not come back.
     pub(crate) completed: BTreeMap<FrameworkId, v1::FrameworkInfo>,
-    pub(crate) agents: BTreeMap<AgentId, Agent>,
+    /// In boxes, as the table has room for twice as many while it grows.
+    pub(crate) agents: IdMap<AgentId, Box<Agent>>,
     /// Agents that are known from the registry and did not come back yet, and how many there were.
     pub(crate) recovered: BTreeSet<AgentId>,
     pub(crate) recovered_at_first: usize,
@@ -46,7 +47,7 @@ pub struct Master {
     /// Agents marked gone: barred until the registry forgets them.
     pub(crate) gone: BTreeMap<AgentId, i64>,
     pub(crate) gone_by_age: BTreeSet<(i64, AgentId)>,
-    pub(crate) offers: BTreeMap<OfferId, Offer>,
+    pub(crate) offers: IdMap<OfferId, Offer>,
     /// Operations on agents' resources until nobody waits for anything of them.
     pub(crate) operations: BTreeMap<Uuid16, Operation>,
     pub(crate) next_operation: u64,
@@ -80,14 +81,14 @@ impl Master {
             allocator,
             frameworks: BTreeMap::new(),
             completed: BTreeMap::new(),
-            agents: BTreeMap::new(),
+            agents: IdMap::default(),
             recovered: BTreeSet::new(),
             recovered_at_first: 0,
             removals: Removals::default(),
             unreachable: BTreeSet::new(),
             gone: BTreeMap::new(),
             gone_by_age: BTreeSet::new(),
-            offers: BTreeMap::new(),
+            offers: IdMap::default(),
             operations: BTreeMap::new(),
             next_operation: 1,
             weights: BTreeMap::new(),

@@ -107,7 +107,7 @@ impl Master {
 
     /// Forgets an offer; what becomes of its resources is the caller's business.
     pub(crate) fn take_offer(&mut self, now: Now, id: &OfferId) -> Option<Offer> {
-        let offer = self.offers.remove(id)?;
+        let offer = self.offers.swap_remove(id)?;
         self.allocator.offer_ended(now, &offer.agent, &offer.resources);
         if let Some(due) = offer.due_ns {
             self.timers.cancel(due, Timer::OfferTimeout(id.clone()));

@@ -94,7 +94,7 @@ impl Master {
     fn quota_consumption(&self, role: &str) -> Quantities {
         let mut consumed = Quantities::new();
         let present = |agent: &&crate::agent::Agent| agent.unreachable_since_unix_ns.is_none();
-        for agent in self.agents.values().filter(present) {
+        for agent in self.agents.values().map(|agent| &**agent).filter(present) {
             let reserved = agent.total.filter(|resource| {
                 let holder = resource.reservation_role();
                 !resource.revocable && holder.is_some_and(|holder| is_same_or_subrole(holder, role))

@@ -121,7 +121,7 @@ impl Master {
         self.unlink(now, id);
         self.cancel_removal(id);
         self.drop_executors_of_agent(id);
-        let agent = self.agents.remove(id)?;
+        let agent = self.agents.swap_remove(id)?;
         if let Some(due) = agent.reregister_due_ns {
             self.timers.cancel(due, Timer::Reregister(id.clone()));
         }
@@ -131,7 +131,7 @@ impl Master {
         self.recovered.remove(id);
         self.allocator.remove_agent(id);
         self.forget_inverse_offers_of_agent(id);
-        Some(agent)
+        Some(*agent)
     }
 
     /// Tells the frameworks that the tasks of a removed agent ended, by whether they are

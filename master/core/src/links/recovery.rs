@@ -102,7 +102,7 @@ impl Master {
                 deactivated: record.deactivated,
                 drain: record.drain_info.map(|info| (info, record.drain_started_unix_ns)),
             };
-            master.agents.insert(id.clone(), agent);
+            master.agents.insert(id.clone(), Box::new(agent));
             if unreachable {
                 master.unreachable.insert((record.since_unix_ns, id.clone()));
             } else {

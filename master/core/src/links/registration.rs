@@ -153,7 +153,7 @@ impl Master {
         self.recovered.remove(id);
         let decided = self.agents.get(id).map(|old| (old.deactivated, old.drain));
         let (deactivated, drain) = decided.unwrap_or_default();
-        let (tasks, operations, executors, launched) = match self.agents.remove(id) {
+        let (tasks, operations, executors, launched) = match self.agents.swap_remove(id) {
             Some(old) => {
                 if let Some(due) = old.reregister_due_ns {
                     self.timers.cancel(due, Timer::Reregister(id.clone()));
@@ -200,7 +200,7 @@ impl Master {
             deactivated,
             drain,
         };
-        self.agents.insert(id.clone(), agent);
+        self.agents.insert(id.clone(), Box::new(agent));
     }
 
     /// Frameworks that the agent knows and this master does not, because its registry was lost: they
