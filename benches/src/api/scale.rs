@@ -18,6 +18,8 @@ pub struct Size {
     pub agents: u32,
     pub frameworks: usize,
     pub launches_per_second: u32,
+    /// A rate that is measured first, at which the machine is not full.
+    pub calm_per_second: u32,
     /// Of a task; the deviation is a third of it.
     pub mean_s: f64,
     pub warm_up_s: u32,
@@ -44,6 +46,7 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     stage.join(size.agents, "cpus:2;mem:2048")?;
     let (master, simulators) = (stage.master()?, stage.simulators()?);
     let idle = [counters::resident_kib(master)?, counters::resident_kib(simulators)?];
+    let calm = calmly(&mut load, size).await?;
     eprintln!("  {} launches/s", size.launches_per_second);
     load.order_for(size.launches_per_second, Duration::from_secs(size.warm_up_s.into())).await?;
     let conditions = Conditions::now()?;
@@ -89,6 +92,7 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     };
     let agents = size.agents;
     let total = memory[0] + memory[1] + own;
+    let (calm_rate, calm) = calm;
     Ok(vec![
         row(
             "api/scale-launches",
@@ -115,6 +119,18 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
                 running.len(),
                 running.quantile_ms(0.5),
                 running.quantile_ms(1.0),
+            ),
+        ),
+        row(
+            "api/scale-delay-calm",
+            calm.quantile_ms(0.99),
+            "ms",
+            Some(Goal::AtMost(50.0)),
+            format!(
+                "the same with {} launches/s due, of which {calm_rate:.0} started; median {:.3}, longest {:.3}",
+                size.calm_per_second,
+                calm.quantile_ms(0.5),
+                calm.quantile_ms(1.0),
             ),
         ),
         row(
@@ -174,6 +190,22 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
             ),
         ),
     ])
+}
+
+/// Tasks started a second at the calm rate, and the times from ACCEPT to TASK_RUNNING.
+async fn calmly(load: &mut Load, size: &Size) -> Result<(f64, Times)> {
+    let rate = size.calm_per_second;
+    eprintln!("  {rate} launches/s");
+    load.order_for(rate, Duration::from_secs(size.warm_up_s.into())).await?;
+    load.record();
+    let (begin, before) = (Instant::now(), load.counts().started);
+    load.order_for(rate, Duration::from_secs(size.seconds.into()) / 2).await?;
+    let started = (load.counts().started - before) as f64 / begin.elapsed().as_secs_f64();
+    let times = load.recorded().to_running;
+    if times.is_empty() {
+        bail!("no task started at {rate} launches/s: {:?}", load.counts());
+    }
+    Ok((started, Times::from_iter(times.into_iter().map(Duration::from_micros))))
 }
 
 /// A framework with one task: what it takes beyond the task's own time.
