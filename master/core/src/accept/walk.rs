@@ -86,24 +86,27 @@ impl Master {
         let mut raw =
             if task_infos.len() == decoded { task_infos } else { Default::default() }.iter();
         for operation in operations {
+            // Taken whatever the operation is: one that is no launch may carry tasks all the same, and the bytes of one
+            // task must never pass for those of another, which was validated.
+            let (launched, grouped) = tasks_in(&operation);
+            let launched: Vec<Bytes> = raw.by_ref().take(launched).cloned().collect();
+            let grouped: Vec<Bytes> = raw.by_ref().take(grouped).cloned().collect();
             match operation_type(&operation) {
                 Some(OperationType::Launch | OperationType::LaunchGroup)
                     if operation.id.is_some() =>
                 {
                     self.refuse_launch_id(now, walk, &operation);
-                    raw.by_ref().take(count_tasks(std::slice::from_ref(&operation))).for_each(drop);
                 }
                 Some(OperationType::Launch) => {
                     let tasks = operation.launch.map(|l| l.task_infos).unwrap_or_default();
+                    let mut bytes = launched.into_iter();
                     for task in tasks {
-                        let bytes = raw.next().cloned();
-                        self.launch(now, walk, task, bytes);
+                        self.launch(now, walk, task, bytes.next());
                     }
                 }
                 Some(OperationType::LaunchGroup) => {
                     let group = operation.launch_group.unwrap_or_default();
-                    let bytes = raw.by_ref().take(group.task_group.tasks.len()).cloned().collect();
-                    self.launch_group(now, walk, group, bytes);
+                    self.launch_group(now, walk, group, grouped);
                 }
                 Some(
                     OperationType::Reserve
@@ -182,11 +185,12 @@ fn operation_type(operation: &v1::offer::Operation) -> Option<OperationType> {
 }
 
 fn count_tasks(operations: &[v1::offer::Operation]) -> usize {
-    operations
-        .iter()
-        .map(|operation| {
-            operation.launch.as_ref().map_or(0, |l| l.task_infos.len())
-                + operation.launch_group.as_ref().map_or(0, |l| l.task_group.tasks.len())
-        })
-        .sum()
+    operations.iter().map(tasks_in).map(|(launched, grouped)| launched + grouped).sum()
+}
+
+/// Tasks in its `launch`, and in its `launch_group`: in this order their bytes come.
+fn tasks_in(operation: &v1::offer::Operation) -> (usize, usize) {
+    let launched = operation.launch.as_ref().map_or(0, |l| l.task_infos.len());
+    let grouped = operation.launch_group.as_ref().map_or(0, |l| l.task_group.tasks.len());
+    (launched, grouped)
 }

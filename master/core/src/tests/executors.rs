@@ -310,6 +310,62 @@ fn a_group_keeps_what_nobody_here_knows() {
     assert_eq!(info.executor.expect("added").executor_id.value, "e");
 }
 
+/// What was validated is what is launched, whatever else a call carries: tasks in an operation that is no
+/// launch, tasks in a group that is not looked at.
+#[test]
+fn the_bytes_of_one_task_never_pass_for_anothers() {
+    let mut world = World::new();
+    let offer = world.offer();
+    let [stray, also_stray, honest] =
+        ["stray", "also-stray", "honest"].map(|id| world.member(id, "cpus:1"));
+    let command = v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() };
+    let honest = v1::TaskInfo { command: Some(command), ..honest };
+    let group = |task: &v1::TaskInfo| v1::offer::operation::LaunchGroup {
+        executor: executor("cpus:0.5;mem:64;disk:10"),
+        task_group: v1::TaskGroupInfo { tasks: vec![task.clone()] },
+    };
+    let launch =
+        |task: &v1::TaskInfo| v1::offer::operation::Launch { task_infos: vec![task.clone()] };
+    let of = |kind: v1::offer::operation::Type| v1::offer::Operation {
+        r#type: Some(kind as i32),
+        ..v1::offer::Operation::default()
+    };
+    let operations = vec![
+        v1::offer::Operation {
+            launch: Some(launch(&stray)),
+            ..of(v1::offer::operation::Type::Unreserve)
+        },
+        v1::offer::Operation {
+            launch: Some(v1::offer::operation::Launch::default()),
+            launch_group: Some(group(&also_stray)),
+            ..of(v1::offer::operation::Type::Launch)
+        },
+        v1::offer::Operation {
+            launch: Some(launch(&honest)),
+            ..of(v1::offer::operation::Type::Launch)
+        },
+    ];
+    let call = mezzo_proto::v1::scheduler::Call {
+        framework_id: Some(world.id.clone()),
+        r#type: Some(call::Type::Accept as i32),
+        accept: Some(call::Accept {
+            offer_ids: vec![offer.id],
+            operations,
+            ..call::Accept::default()
+        }),
+        ..Default::default()
+    };
+    let task_infos = mezzo_proto::raw::task_infos(&call.encode_to_vec().into()).expect("a call");
+    assert_eq!(task_infos.len(), 3);
+    let call = Box::new(call);
+    let (request, stream) = (crate::RequestId(77), Some(world.stream));
+    world.cluster.input(crate::Input::Call { request, stream, call, task_infos });
+    let sent = world.sent();
+    let [ToAgent::RunTask(run)] = sent.as_slice() else { panic!("not one task: {sent:?}") };
+    let launched = v1::TaskInfo::decode(run.task_info.clone()).expect("a task");
+    assert_eq!(launched.task_id.value, "honest");
+}
+
 #[test]
 fn messages_and_shutdown_find_their_way() {
     let mut world = World::new();
