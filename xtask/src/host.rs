@@ -29,7 +29,11 @@ const TO_BUILD: &[Need] = &[
         reason: "reads RocksDB's C header for its Rust bindings",
         present: has_libclang,
     },
-    Need { package: "make", reason: "compiles libbpf, for tests", present: || on_path("make") },
+    Need {
+        package: "make",
+        reason: "compiles jemalloc, and libbpf for tests",
+        present: || on_path("make"),
+    },
     Need {
         package: "pkg-config",
         reason: "tells where libbpf's libraries are",
