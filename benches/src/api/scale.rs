@@ -46,7 +46,7 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     stage.join(size.agents, "cpus:2;mem:2048")?;
     let (master, simulators) = (stage.master()?, stage.simulators()?);
     let idle = [counters::resident_kib(master)?, counters::resident_kib(simulators)?];
-    let calm = calmly(&mut load, size).await?;
+    let (calm_rate, calm) = calmly(&mut load, size).await?;
     eprintln!("  {} launches/s", size.launches_per_second);
     load.order_for(size.launches_per_second, Duration::from_secs(size.warm_up_s.into())).await?;
     let conditions = Conditions::now()?;
@@ -74,8 +74,7 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     while let Some(newcomer) = newcomers.join_next().await {
         waits.push(newcomer.context("a newcomer ended early")??);
     }
-    let micros = |times: Vec<u64>| Times::from_iter(times.into_iter().map(Duration::from_micros));
-    let (running, beyond) = (micros(recorded.to_running), micros(recorded.beyond_run));
+    let (running, beyond) = (times(recorded.to_running), times(recorded.beyond_run));
     if running.len() == 0 || beyond.len() == 0 {
         bail!("no task started or ended while it was measured: {before:?}, {after:?}");
     }
@@ -92,7 +91,6 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     };
     let agents = size.agents;
     let total = memory[0] + memory[1] + own;
-    let (calm_rate, calm) = calm;
     Ok(vec![
         row(
             "api/scale-launches",
@@ -201,11 +199,15 @@ async fn calmly(load: &mut Load, size: &Size) -> Result<(f64, Times)> {
     let (begin, before) = (Instant::now(), load.counts().started);
     load.order_for(rate, Duration::from_secs(size.seconds.into()) / 2).await?;
     let started = (load.counts().started - before) as f64 / begin.elapsed().as_secs_f64();
-    let times = load.recorded().to_running;
-    if times.is_empty() {
+    let running = times(load.recorded().to_running);
+    if running.len() == 0 {
         bail!("no task started at {rate} launches/s: {:?}", load.counts());
     }
-    Ok((started, Times::from_iter(times.into_iter().map(Duration::from_micros))))
+    Ok((started, running))
+}
+
+fn times(micros: Vec<u64>) -> Times {
+    Times::from_iter(micros.into_iter().map(Duration::from_micros))
 }
 
 /// A framework with one task: what it takes beyond the task's own time.

@@ -82,6 +82,7 @@ impl State {
         };
         let Some(old) = from.get(left) else { return };
         let updated = self.watched.then(|| happening(known, framework, id, state, &status));
+        let updated = updated.flatten();
         let new = make(old);
         // Decoding a task is dear: only where its resources come or go.
         let changed = (holds(state) != holds(before)).then(|| new.resources());
@@ -122,7 +123,7 @@ impl State {
                 }
             });
         }
-        if let Some(Some(updated)) = updated {
+        if let Some(updated) = updated {
             self.tell(updated);
         }
     }
