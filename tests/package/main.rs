@@ -8,12 +8,12 @@ use std::process::Command;
 
 use crate::machine::{Machine, text};
 
-/// `cargo xtask dist`; the package's path.
+/// `cargo xtask dist` of what the tests are built with; the package's path.
 fn dist(revision: u32, output: &Path) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["run", "--quiet", "--locked", "--package", "xtask", "--", "dist"]);
-    command.arg(format!("--revision={revision}")).arg("--output").arg(output);
+    command.arg("--profile=dev").arg(format!("--revision={revision}")).arg("--output").arg(output);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     let said = command.current_dir(root).output().expect("cargo");
     assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));

@@ -17,15 +17,20 @@ use crate::{cargo, host};
 const KEPT: &str = "docs/benchmarks.jsonl";
 const PAGE: &str = "docs/benchmarks.md";
 
+/// The benches, and the programs that they start.
+const MEASURED: &[&str] =
+    &["mezzo-benches", "mezzo", "mezzo-agent-launcher", "mezzo-agent-simulated"];
+
 /// # Errors
 /// When building or a bench fails, or a result cannot be read or written.
 pub fn run(names: &[String], quick: bool, json: Option<&Path>) -> Result<()> {
     host::prepare_to_bench()?;
-    // The whole workspace, as the tests build it: what was compiled for one serves the other.
-    let arguments = ["build", "--workspace", "--all-targets"];
-    cargo::run(cargo::command(arguments))?;
+    // As it is packaged, and these alone: with the whole workspace would come what only tests ask for.
+    let mut build = cargo::command(["build", "--locked", "--release"]);
+    build.args(MEASURED.iter().flat_map(|package| ["--package", package]));
+    cargo::run(build)?;
 
-    let program = cargo::binaries()?.join("mezzo-benches");
+    let program = cargo::released()?.join("mezzo-benches");
     let mut benches = Command::new(&program);
     benches.args(quick.then_some("--quick")).args(names).stdout(Stdio::piped());
     let shown = program.display();

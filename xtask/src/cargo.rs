@@ -60,6 +60,16 @@ pub fn binaries() -> Result<PathBuf> {
     own.parent().map(Path::to_path_buf).context("this executable has no directory")
 }
 
+/// Where executables of the profile `release` are, in the same target directory.
+///
+/// # Errors
+/// As [`binaries`].
+pub fn released() -> Result<PathBuf> {
+    let built = binaries()?;
+    let target = built.parent().context("this executable is in no target directory")?;
+    Ok(target.join("release"))
+}
+
 fn show(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let mut shown = program.to_string_lossy().into_owned();

@@ -1,8 +1,7 @@
 //! `cargo xtask dist`: the Debian package.
 //!
-//! The binaries are those of one profile, the only one by default: a package of another is one compilation
-//! of RocksDB away (`docs/decisions/0001-rocksdb-build.md`). They are stripped; what is in the package beside them
-//! lies in `packaging/` and `docs/`. The same inputs make the same bytes.
+//! The binaries are optimised (`docs/decisions/0002-two-profiles.md`) and stripped; what is in the package beside
+//! them lies in `packaging/` and `docs/`. The same inputs make the same bytes.
 
 mod tree;
 
@@ -40,8 +39,8 @@ const CONTROL: &[(&str, bool)] =
 /// What to package.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Profile of the binaries; another than the default compiles everything once more
-    #[arg(long, default_value = "dev")]
+    /// Profile of the binaries; `dev` takes what the tests have built
+    #[arg(long, default_value = "release")]
     profile: String,
 
     /// Debian's revision of the version

@@ -77,20 +77,7 @@ enum Command {
         trace: bool,
     },
     /// Kill every process of a cluster, again and again, under load (root; docs/kills.md)
-    Kills {
-        /// Of the schedule and the load [default: a fresh one, printed]
-        #[arg(long)]
-        seed: Option<u64>,
-        /// So many processes are killed
-        #[arg(long, default_value_t = 1000)]
-        kills: u32,
-        /// Print each strike
-        #[arg(long)]
-        verbose: bool,
-        /// Keep logs, journal and witness after a failure, in this directory
-        #[arg(long, value_name = "DIRECTORY")]
-        keep: Option<PathBuf>,
-    },
+    Kills(kills::Options),
     /// Build the eBPF object that ordinary builds embed
     BuildEbpf {
         /// Compare with the committed object instead of replacing it
@@ -124,9 +111,7 @@ fn main() -> ExitCode {
         Command::Fix => verify::fix(),
         Command::Law => law::run(),
         Command::Sim { seed, count, steps, trace } => sim::run(seed, count, steps, trace),
-        Command::Kills { seed, kills, verbose, keep } => {
-            kills::run(seed, kills, verbose, keep.as_deref())
-        }
+        Command::Kills(options) => kills::run(&options),
         Command::BuildEbpf { check: false } => ebpf::build(),
         Command::BuildEbpf { check: true } => ebpf::check(),
         Command::Dist(options) => dist::run(&options),

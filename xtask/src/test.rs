@@ -29,8 +29,8 @@ pub fn run(full: bool) -> Result<()> {
         // A schedule that is always the same, and one that never was before. Apart, as it needs the build with
         // fault points, and the test of the package has put others in its place.
         steps.run("kills", || {
-            kills::run(Some(1), 60, false, None)?;
-            kills::run(None, 40, false, None)
+            kills::run(&kills::Options { seed: Some(1), kills: 60, ..kills::Options::default() })?;
+            kills::run(&kills::Options { kills: 40, ..kills::Options::default() })
         });
         // Apart, so that nothing else is ever built with the mistakes in it.
         let feature = ["--features", "mezzo-tests-sim/deliberate-bugs"];
