@@ -88,13 +88,15 @@ impl Master {
             }
             Some(Type::Revive) => {
                 let roles = call.revive.unwrap_or_default().roles;
-                self.check_roles(id, "revive.roles", &roles)?;
-                self.allocator.revive(now, id, &roles);
+                if self.are_roles_of(id, &roles) {
+                    self.allocator.revive(now, id, &roles);
+                }
             }
             Some(Type::Suppress) => {
                 let roles = call.suppress.unwrap_or_default().roles;
-                self.check_roles(id, "suppress.roles", &roles)?;
-                self.allocator.suppress(id, &roles);
+                if self.are_roles_of(id, &roles) {
+                    self.allocator.suppress(id, &roles);
+                }
             }
             Some(Type::Kill) => self.kill(now, id, call.kill.unwrap_or_default()),
             Some(Type::Acknowledge) => {
@@ -150,9 +152,11 @@ impl Master {
         Ok(at_once)
     }
 
-    fn check_roles(&self, id: &FrameworkId, field: &str, roles: &[String]) -> Result<(), Refusal> {
-        let Some(framework) = self.frameworks.get(id) else { return Ok(()) };
-        validation::roles_subset(field, roles, &framework.roles).map_err(Refusal::BadRequest)
+    /// A REVIVE or SUPPRESS that names another role is without effect, and no refusal, as with Mesos: it may
+    /// have crossed an UPDATE_FRAMEWORK on its way, and Mesos' own client library gives up after a refusal.
+    fn are_roles_of(&self, id: &FrameworkId, roles: &[String]) -> bool {
+        let framework = self.frameworks.get(id);
+        framework.is_some_and(|f| roles.iter().all(|role| f.roles.contains(role)))
     }
 
     fn update_framework(
@@ -184,9 +188,17 @@ impl Master {
     }
 
     /// KILL of a framework. A task that is not known is answered like an explicit reconciliation; so
-    /// is one whose agent is unreachable, beside that it is killed when the agent returns.
+    /// is one whose agent is unreachable, beside that it is killed when the agent returns. A task that runs on
+    /// another agent than the call names is left alone, as with Mesos: it is not the one that is meant.
     fn kill(&mut self, now: Now, id: &FrameworkId, kill: call::Kill) {
         let task = TaskId::from(&kill.task_id);
+        let named = kill.agent_id.as_ref().map(|agent| agent.value.as_str());
+        let placed = self.frameworks.get(id).and_then(|f| f.tasks.get(&task)).map(|t| &t.agent);
+        if let (Some(named), Some(placed)) = (named, placed)
+            && *placed != named
+        {
+            return;
+        }
         let known = self.order_kill(id, &task, kill.kill_policy);
         let found = self.frameworks.get(id).and_then(|f| f.tasks.get(&task));
         if !known || found.is_some_and(|task| task.unreachable_since_unix_ns.is_some()) {

@@ -177,6 +177,18 @@ impl Master {
         }
     }
 
+    /// RESCIND of what was offered to roles in which the framework is no longer.
+    pub(crate) fn rescind_offers_of_left_roles(&mut self, now: Now, id: &FrameworkId) {
+        let Some(framework) = self.frameworks.get(id) else { return };
+        let left = |offer: &OfferId| {
+            self.offers.get(offer).is_some_and(|offer| !framework.roles.contains(&offer.role))
+        };
+        let offers: Vec<OfferId> = framework.offers.iter().filter(|id| left(id)).cloned().collect();
+        for id in offers {
+            self.rescind_offer(now, &id);
+        }
+    }
+
     /// The agent went away: RESCIND to every framework that has an offer of it.
     pub(crate) fn rescind_offers_of_agent(&mut self, now: Now, id: &AgentId) {
         let offers: Vec<OfferId> = match self.agents.get(id) {

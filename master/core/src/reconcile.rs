@@ -84,7 +84,7 @@ impl Master {
         self.send_status(id, status, Position(0));
     }
 
-    /// The latest state of a known task; `false` if it is not known. A new master that has not heard the
+    /// The state of a known task that was forwarded last; `false` if it is not known. A new master that has not heard the
     /// task's agent yet knows the task but no state, and an older one would contradict what was told: the
     /// agent's word is waited for.
     fn send_known(&mut self, now: Now, id: &FrameworkId, task: &TaskId) -> bool {
@@ -111,8 +111,10 @@ fn latest(now: Now, task: &Task, aware: bool) -> mezzo_proto::v1::TaskStatus {
             status
         }
         None => {
-            let mut status =
-                from_master(now, &task.id, Some(&task.agent), task.state, reason, message);
+            // What was forwarded last: the agent may have told of an ending already, before the framework has
+            // acknowledged what comes before.
+            let state = task.last_status.as_ref().map_or(task.state, |last| last.state());
+            let mut status = from_master(now, &task.id, Some(&task.agent), state, reason, message);
             status.executor_id = task.executor.as_ref().map(Into::into);
             if let Some(last) = &task.last_status {
                 status.container_status = last.container_status.clone();

@@ -46,6 +46,7 @@ impl Master {
         };
         // An empty id is none, as with Mesos.
         subscribe.framework_info.id.take_if(|id| id.value.is_empty());
+        self.keep_what_may_not_change(&mut subscribe.framework_info);
         if let Err(message) = self.check_subscription(&subscribe, principal.as_deref()) {
             self.send_error(stream, message);
             return;
@@ -67,6 +68,16 @@ impl Master {
                 }
                 self.connect(now, &id, stream, Position(0));
             }
+        }
+    }
+
+    /// A known framework that subscribes with another `user` or `checkpoint` keeps its old one, as with Mesos: it
+    /// would lose its tasks if it were turned away. UPDATE_FRAMEWORK is refused.
+    fn keep_what_may_not_change(&self, info: &mut v1::FrameworkInfo) {
+        let known = info.id.as_ref().and_then(|id| self.frameworks.get(id.value.as_str()));
+        if let Some(known) = known {
+            info.user.clone_from(&known.info.user);
+            info.checkpoint = known.info.checkpoint;
         }
     }
 
@@ -141,7 +152,7 @@ impl Master {
             admitted,
             tasks: BTreeMap::new(),
             executors: BTreeSet::new(),
-            offers: std::collections::BTreeSet::new(),
+            offers: BTreeSet::new(),
             operations: BTreeMap::new(),
         };
         self.frameworks.insert(id, framework);
@@ -196,15 +207,17 @@ impl Master {
             framework.admitted = position;
         }
         self.tell_agents(id, &info, position);
+        self.rescind_offers_of_left_roles(now, id);
         self.view_framework(id);
         position
     }
 
-    /// The agents that run its tasks hear what the framework says of itself now.
+    /// The agents that run its tasks and executors hear what the framework says of itself now.
     fn tell_agents(&mut self, id: &FrameworkId, info: &v1::FrameworkInfo, after: Position) {
         let Some(framework) = self.frameworks.get(id) else { return };
-        let agents: std::collections::BTreeSet<&AgentId> =
-            framework.tasks.values().map(|task| &task.agent).collect();
+        let of_tasks = framework.tasks.values().map(|task| &task.agent);
+        let of_executors = framework.executors.iter().map(|(agent, _)| agent);
+        let agents: BTreeSet<&AgentId> = of_tasks.chain(of_executors).collect();
         let links: Vec<_> =
             agents.into_iter().filter_map(|agent| self.agents.get(agent)?.link).collect();
         for link in links {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mezzo_proto::internal::v1::{Acknowledge, StatusUpdate, master_to_agent};
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{ForgetTasks, TaskKey};
+use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
 use mezzo_types::deliberate_bug::{Bug, is_on};
@@ -42,6 +43,11 @@ impl Master {
             return;
         };
         self.statistics.updates_valid += 1;
+        let repeated = status.uuid.is_some()
+            && task.last_status.as_ref().is_some_and(|s| s.uuid == status.uuid);
+        if repeated {
+            return self.repeated_update(now, link, &framework, status, latest);
+        }
         if let Some(executor) = &status.executor_id {
             task.executor = Some(ExecutorId::from(executor));
         }
@@ -49,13 +55,42 @@ impl Master {
         if status.uuid.is_some() {
             task.unacknowledged = Some(Arc::clone(&shared));
         }
-        task.last_status = Some(shared);
+        // One that was told to have ended stays so: an agent never goes back, but a late message may.
+        if !task.last_status.as_ref().is_some_and(|last| mezzo_types::is_terminal(last.state())) {
+            task.last_status = Some(shared);
+        }
         if is_on(Bug::MasterAcknowledgesUnread) {
             self.answer_stray(link, &framework, &id, status.uuid.clone());
         }
         self.set_task_state(now, &framework, &id, latest);
         self.view_task(&framework, &id);
         self.send_status(&framework, status, Position(0));
+    }
+
+    /// The agent was not told in time that the framework acknowledged. If the framework did, its word is
+    /// passed on once more, and the framework is left alone; else it is told again. A master that is behind
+    /// gets more of these, so they cost little: readers know the update already.
+    fn repeated_update(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        framework: &FrameworkId,
+        status: v1::TaskStatus,
+        latest: TaskState,
+    ) {
+        let id = TaskId::from(&status.task_id);
+        let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(&id));
+        let Some(task) = task else { return };
+        let (waits, moved) = (task.unacknowledged.is_some(), task.state != latest);
+        if moved {
+            self.set_task_state(now, framework, &id, latest);
+            self.view_task(framework, &id);
+        }
+        if waits {
+            self.send_status(framework, status, Position(0));
+        } else {
+            self.answer_stray(link, framework, &id, status.uuid);
+        }
     }
 
     /// Records the newest state of a task; a terminal one gives the resources back at once, before
@@ -81,8 +116,8 @@ impl Master {
         }
     }
 
-    /// An update of a task the master does not know. Of a removed framework: the agent may forget
-    /// it. Otherwise its acknowledgement was lost on the way back: the framework has seen the end.
+    /// An update that the master does not wait for. Of a task of a removed framework: the agent may forget
+    /// it. Otherwise its acknowledgement was lost, or is late, on the way back: the framework has seen it.
     fn answer_stray(
         &mut self,
         link: LinkId,

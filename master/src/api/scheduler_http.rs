@@ -119,6 +119,10 @@ async fn answer(context: Context, request: Request) -> Result<Response, Response
             context.handle.subscribe(call, None).await.map_err(|gone| unavailable(&gone))?;
         return Ok(stream(subscription, accepted));
     }
+    // Mesos looks at `Accept` of this call as well, though its answer is empty by now.
+    if call.r#type == Some(Type::ReconcileOperations as i32) {
+        Encoding::accepted(&headers)?;
+    }
     let result = context
         .handle
         .call_named(stream_name.as_deref(), call, task_infos)

@@ -100,8 +100,11 @@ impl Master {
                 Some(OperationType::Launch) => {
                     let tasks = operation.launch.map(|l| l.task_infos).unwrap_or_default();
                     let mut bytes = launched.into_iter();
-                    for task in tasks {
-                        self.launch(now, walk, task, bytes.next());
+                    for mut task in tasks {
+                        // What was received is not what is meant, then.
+                        let received = bytes.next();
+                        let received = if infer_health_check(&mut task) { None } else { received };
+                        self.launch(now, walk, task, received);
                     }
                 }
                 Some(OperationType::LaunchGroup) => {
@@ -182,6 +185,22 @@ impl Master {
 
 fn operation_type(operation: &v1::offer::Operation) -> Option<OperationType> {
     OperationType::try_from(operation.r#type?).ok()
+}
+
+/// Frameworks from before health checks had a type set what it follows from; Mesos tells by that, with LAUNCH
+/// only. Whether it was so.
+fn infer_health_check(task: &mut v1::TaskInfo) -> bool {
+    use v1::health_check::Type;
+    let Some(check) = task.health_check.as_mut().filter(|check| check.r#type.is_none()) else {
+        return false;
+    };
+    let kind = match (&check.command, &check.http) {
+        (Some(_), None) => Type::Command,
+        (None, Some(_)) => Type::Http,
+        _ => return false,
+    };
+    check.r#type = Some(kind as i32);
+    true
 }
 
 fn count_tasks(operations: &[v1::offer::Operation]) -> usize {

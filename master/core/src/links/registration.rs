@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_master_allocator::AgentOptions;
 use mezzo_proto::internal::v1::{
-    KillTask, Register, Registered, ShutdownFramework, master_to_agent,
+    KillTask, Register, Registered, ShutdownFramework, UpdateFramework, master_to_agent,
 };
 use mezzo_proto::storage::v1::command::Command as CommandKind;
 use mezzo_proto::storage::v1::{PutCounters, agent_record};
@@ -227,7 +227,7 @@ impl Master {
         position
     }
 
-    /// Kills that were ordered, and frameworks that were removed, while the agent was away.
+    /// Kills that were ordered, and frameworks that were removed or changed, while the agent was away.
     fn repeat_orders(
         &mut self,
         link: LinkId,
@@ -247,6 +247,15 @@ impl Master {
             // The removal may not be committed yet; a crash must not bring the framework back to dead
             // tasks.
             self.send_agent(link, message, self.everything_so_far());
+        }
+        for info in &register.frameworks {
+            let known = info.id.as_ref().and_then(|id| self.frameworks.get(id.value.as_str()));
+            // It changed while the agent was away.
+            let Some(known) = known.filter(|known| known.info != *info) else { continue };
+            let (framework_info, after) = (Some(known.info.clone()), known.admitted);
+            let update =
+                master_to_agent::Message::UpdateFramework(UpdateFramework { framework_info });
+            self.send_agent(link, update, after);
         }
         let mut kills: Vec<KillTask> = match self.agents.get(id) {
             Some(_) if is_on(Bug::MasterForgetsKills) => Vec::new(),

@@ -44,6 +44,28 @@ fn a_good_task_is_placed_before_it_is_sent() {
     assert_eq!(rest.mem_mb().to_f64(), 960.0);
 }
 
+#[test]
+fn a_health_check_of_old_frameworks_gets_the_type_that_follows_from_it() {
+    use mezzo_proto::v1::health_check::Type;
+    use prost::Message;
+    let (mut cluster, stream, id, link, offer) = start(true);
+    let check = v1::HealthCheck {
+        command: Some(v1::CommandInfo { value: Some("true".to_owned()), ..Default::default() }),
+        ..v1::HealthCheck::default()
+    };
+    let task = v1::TaskInfo {
+        health_check: Some(check),
+        ..task("t", &offer.agent_id.value, "cpus:1;mem:64")
+    };
+    cluster.take_messages(link);
+    cluster.launch(stream, &id, &[&offer], vec![task]);
+    let messages = cluster.take_messages(link);
+    let [ToAgent::RunTask(run)] = messages.as_slice() else { panic!("{messages:?}") };
+    let sent = v1::TaskInfo::decode(run.task_info.as_ref()).expect("a task");
+    let kind = sent.health_check.and_then(|check| check.r#type);
+    assert_eq!(kind, Some(Type::Command as i32), "the agent gets it with the type");
+}
+
 /// Runs one ACCEPT and holds the one status against what Mesos answers.
 fn check(
     break_it: impl FnOnce(&mut Cluster, &v1::Offer) -> (Vec<v1::Offer>, v1::TaskInfo),
@@ -96,6 +118,19 @@ fn every_mistake_has_its_state_reason_and_sentence() {
     invalid(
         |t| t.executor = Some(v1::ExecutorInfo::default()),
         "task 't' has both 'command' and 'executor': exactly one must be set",
+    );
+    invalid(
+        |t| {
+            t.container = Some(v1::ContainerInfo {
+                r#type: v1::container_info::Type::Mesos as i32,
+                linux_info: Some(v1::LinuxInfo {
+                    share_cgroups: Some(false),
+                    ..v1::LinuxInfo::default()
+                }),
+                ..v1::ContainerInfo::default()
+            });
+        },
+        "task 't' has container.linux_info.share_cgroups false: only tasks of a task group may",
     );
     invalid(
         |t| t.resources = vec![],

@@ -52,19 +52,107 @@ fn calls_are_refused_in_mesos_order() {
 }
 
 #[test]
-fn roles_that_the_framework_lacks_are_named() {
+fn a_revive_or_suppress_of_a_role_that_the_framework_lacks_is_taken_and_dropped() {
     let mut cluster = Cluster::new();
     let (stream, id) = cluster.framework(framework_info(true));
-    let revive = call::Revive { roles: vec!["web".to_owned()] };
-    let result = cluster.call(stream, &id, call::Type::Revive, |c| c.revive = Some(revive));
-    assert_eq!(
-        result,
-        Err(Refusal::BadRequest(
-            "revive.roles names role 'web' in which the framework is not subscribed: its roles \
-             are [*]"
-                .into()
-        ))
+    let roles = || vec!["*".to_owned(), "web".to_owned()];
+    let suppress = call::Suppress { roles: roles() };
+    let taken = cluster.call(stream, &id, call::Type::Suppress, |c| c.suppress = Some(suppress));
+    assert_eq!(taken, Ok(Answer::Accepted));
+    cluster.agent("cpus:1;mem:32");
+    cluster.advance(Duration::from_secs(1));
+    assert_eq!(cluster.take_offers(stream).len(), 1, "the whole call is dropped, role * included");
+    let suppress = call::Suppress { roles: vec!["*".to_owned()] };
+    cluster
+        .call(stream, &id, call::Type::Suppress, |c| c.suppress = Some(suppress))
+        .expect("taken");
+    cluster.agent("cpus:1;mem:32");
+    let revive = call::Revive { roles: roles() };
+    let taken = cluster.call(stream, &id, call::Type::Revive, |c| c.revive = Some(revive));
+    assert_eq!(taken, Ok(Answer::Accepted));
+    cluster.advance(Duration::from_secs(1));
+    assert!(cluster.take_offers(stream).is_empty(), "as is the revival");
+}
+
+#[test]
+fn what_may_not_change_stays_when_a_framework_comes_back_and_is_refused_in_an_update() {
+    let mut cluster = Cluster::new();
+    let (stream, id) = cluster.framework(framework_info(true));
+    let changed = |checkpoint: bool| v1::FrameworkInfo {
+        id: Some(id.clone()),
+        user: "daemon".to_owned(),
+        checkpoint: Some(checkpoint),
+        ..framework_info(true)
+    };
+    let update = call::UpdateFramework { framework_info: changed(true), ..Default::default() };
+    let refused = cluster
+        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update));
+    assert!(
+        matches!(&refused, Err(Refusal::BadRequest(text)) if text.contains("framework_info.user")),
+        "{refused:?}"
     );
+    let (stream, again) = cluster.framework(changed(false));
+    assert_eq!(again, id, "it is not turned away: it would lose its tasks");
+    let kept = v1::FrameworkInfo { id: Some(id.clone()), ..framework_info(true) };
+    let update = call::UpdateFramework { framework_info: kept, ..Default::default() };
+    let result = cluster
+        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update));
+    assert_eq!(result, Ok(Answer::Done), "user and checkpoint are those of before");
+}
+
+#[test]
+fn offers_to_a_role_that_the_framework_leaves_are_rescinded() {
+    let mut cluster = Cluster::new();
+    let info = |roles: &[&str]| {
+        let multi = v1::framework_info::Capability {
+            r#type: Some(v1::framework_info::capability::Type::MultiRole as i32),
+        };
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        v1::FrameworkInfo { capabilities: vec![multi], roles, ..framework_info(true) }
+    };
+    let (stream, id) = cluster.framework(info(&["left", "stays"]));
+    cluster.agent("cpus:1;mem:32");
+    cluster.advance(Duration::from_secs(1));
+    let offer = cluster.take_offers(stream).remove(0);
+    let role = |offer: &v1::Offer| {
+        offer.allocation_info.as_ref().and_then(|a| a.role.clone()).expect("a role")
+    };
+    let stays = if role(&offer) == "left" { "stays" } else { "left" };
+    let update = call::UpdateFramework {
+        framework_info: v1::FrameworkInfo { id: Some(id.clone()), ..info(&[stays]) },
+        ..Default::default()
+    };
+    cluster
+        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update))
+        .expect("done");
+    cluster.advance(Duration::from_secs(1));
+    let events = cluster.take_events(stream);
+    let rescinded: Vec<_> = events.iter().filter_map(|e| e.rescind.as_ref()).collect();
+    assert_eq!(rescinded.len(), 1);
+    assert_eq!(rescinded[0].offer_id, offer.id);
+    let offers: Vec<_> =
+        events.iter().filter_map(|e| e.offers.as_ref()).flat_map(|o| &o.offers).collect();
+    assert_eq!(offers.into_iter().map(role).collect::<Vec<_>>(), [stays]);
+}
+
+#[test]
+fn a_kill_that_names_another_agent_is_dropped() {
+    let mut cluster = Cluster::new();
+    let (link, agent) = cluster.agent("cpus:1;mem:32");
+    let (stream, id) = cluster.framework(framework_info(true));
+    cluster.advance(Duration::from_secs(1));
+    let offer = cluster.take_offers(stream).remove(0);
+    cluster.launch(stream, &id, &[&offer], vec![task("t", &agent, "cpus:1")]);
+    cluster.take_messages(link);
+    for (named, kills) in [("another", 0), (agent.as_str(), 1)] {
+        let kill = call::Kill {
+            task_id: v1::TaskId { value: "t".to_owned() },
+            agent_id: Some(v1::AgentId { value: named.to_owned() }),
+            kill_policy: None,
+        };
+        cluster.call(stream, &id, call::Type::Kill, |c| c.kill = Some(kill)).expect("taken");
+        assert_eq!(cluster.take_messages(link).len(), kills, "{named}");
+    }
 }
 
 #[test]

@@ -252,6 +252,20 @@ impl Cluster {
         self.register_with(id, text, last_launch, tasks, boot, Vec::new(), Vec::new())
     }
 
+    /// An agent that comes back without tasks, and knows these frameworks.
+    pub(crate) fn register_knowing(
+        &mut self,
+        id: &str,
+        text: &str,
+        frameworks: Vec<v1::FrameworkInfo>,
+    ) -> (LinkId, String) {
+        self.send_register(
+            text,
+            Register { boot_id: "boot-1".to_owned(), frameworks, ..Register::default() },
+            Some(id),
+        )
+    }
+
     /// With operations that the agent carried out, and what they made of its resources.
     #[expect(clippy::too_many_arguments, reason = "what a registration consists of")]
     pub(crate) fn register_with(
@@ -264,25 +278,31 @@ impl Cluster {
         operations: Vec<AgentOperation>,
         total_resources: Vec<v1::Resource>,
     ) -> (LinkId, String) {
+        let register = Register {
+            boot_id: boot.to_owned(),
+            last_launch: Some(last_launch),
+            tasks,
+            operations,
+            total_resources,
+            ..Register::default()
+        };
+        self.send_register(text, register, id)
+    }
+
+    fn send_register(
+        &mut self,
+        text: &str,
+        mut register: Register,
+        id: Option<&str>,
+    ) -> (LinkId, String) {
         let link = LinkId(self.id());
-        let agent_info = v1::AgentInfo {
+        register.agent_info = Some(v1::AgentInfo {
             hostname: "host".to_owned(),
             resources: resources(text),
             id: id.map(|value| v1::AgentId { value: value.to_owned() }),
             ..v1::AgentInfo::default()
-        };
-        self.agent_says(
-            link,
-            ToMaster::Register(Register {
-                agent_info: Some(agent_info),
-                boot_id: boot.to_owned(),
-                last_launch: Some(last_launch),
-                tasks,
-                operations,
-                total_resources,
-                ..Register::default()
-            }),
-        );
+        });
+        self.agent_says(link, ToMaster::Register(register));
         let messages = self.take_messages(link);
         let Some(ToAgent::Registered(registered)) = messages.first() else {
             panic!("not registered: {messages:?}");

@@ -550,9 +550,19 @@ fn agents_hear_what_a_framework_says_of_itself() {
     assert_eq!(result, Ok(Answer::Done));
     let told = cluster.to_agents.remove(&link).expect("a message");
     let [(ToAgent::UpdateFramework(told), after)] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!(told.framework_info, Some(info));
+    assert_eq!(told.framework_info.as_ref(), Some(&info));
     assert_eq!(*after, Position(cluster.log.len() as u64));
     assert!(cluster.take_messages(idle).is_empty(), "it runs nothing of it");
+    // One that was away meanwhile hears of it when it is back, and only if it knows an older word.
+    cluster.input(Input::LinkClosed { link });
+    for (known, messages) in [(&framework_info(true), 1), (&info, 0)] {
+        let known = v1::FrameworkInfo { id: Some(id.clone()), ..known.clone() };
+        let (link, _) = cluster.register_knowing(&agent, "cpus:8;mem:1024", vec![known]);
+        let told = cluster.take_messages(link);
+        let told: Vec<_> =
+            told.iter().filter(|m| matches!(m, ToAgent::UpdateFramework(_))).collect();
+        assert_eq!(told.len(), messages);
+    }
 }
 
 #[test]

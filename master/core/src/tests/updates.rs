@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use mezzo_proto::internal::v1::StatusUpdate;
+use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
@@ -43,6 +45,24 @@ fn an_update_is_forwarded_and_its_acknowledgement_goes_back() {
     cluster.acknowledge(stream, &id, &agent, "t", 1);
     let messages = cluster.take_messages(link);
     assert!(matches!(messages.as_slice(), [ToAgent::Acknowledge(_)]), "{messages:?}");
+}
+
+#[test]
+fn a_repeated_update_is_forwarded_until_it_was_acknowledged_and_answered_from_then_on() {
+    let Running { mut cluster, stream, id, link, agent } = running();
+    cluster.take_statuses(stream);
+    cluster.update(link, &id, "t", TaskState::TaskRunning, 1);
+    let statuses = cluster.take_statuses(stream);
+    assert_eq!(statuses.len(), 1, "the framework may have missed it");
+    assert!(cluster.take_messages(link).is_empty());
+    cluster.acknowledge(stream, &id, &agent, "t", 1);
+    cluster.take_messages(link);
+    // It crossed the acknowledgement on its way.
+    cluster.update(link, &id, "t", TaskState::TaskRunning, 1);
+    assert!(cluster.take_statuses(stream).is_empty(), "the framework said that it knows");
+    let messages = cluster.take_messages(link);
+    let [ToAgent::Acknowledge(again)] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!(again.uuid, [1u8; 16].as_slice());
 }
 
 #[test]
@@ -151,6 +171,32 @@ fn reconciliation_answers_by_mesos_table() {
     cluster.take_events(stream);
     assert_eq!(ask(&mut cluster, "no", Some(&agent)), Some(TaskState::TaskGoneByOperator));
     assert_eq!(ask(&mut cluster, "t", Some(&agent)), Some(TaskState::TaskGoneByOperator));
+}
+
+#[test]
+fn reconciliation_tells_what_was_forwarded_not_what_the_agent_knows_beyond() {
+    let Running { mut cluster, stream, id, link, .. } = running();
+    cluster.take_events(stream);
+    // The agent repeats the update that waits, and says that the task has ended since.
+    cluster.agent_says(
+        link,
+        ToMaster::StatusUpdate(StatusUpdate {
+            framework_id: id.value.clone(),
+            status: Some(v1::TaskStatus {
+                task_id: v1::TaskId { value: "t".to_owned() },
+                state: TaskState::TaskRunning as i32,
+                uuid: Some(vec![1; 16].into()),
+                ..v1::TaskStatus::default()
+            }),
+            latest_state: TaskState::TaskFinished as i32,
+        }),
+    );
+    cluster.take_events(stream);
+    cluster
+        .call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(Default::default()))
+        .expect("accepted");
+    let statuses = cluster.take_statuses(stream);
+    assert_eq!(statuses.iter().map(|s| s.state()).collect::<Vec<_>>(), [TaskState::TaskRunning]);
 }
 
 #[test]

@@ -42,6 +42,8 @@ pub(crate) fn executor_task(
         left = take(&left, wanted, || format!("executor '{executor_id}' asks for"))?;
     }
     let tasks = vec![task::for_executor(info, &Context { remaining: &left, ..*context })?];
+    task::shares_no_cgroups(info)?;
+    of_one_kind(executor_id, &tasks, wanted.as_ref())?;
     Ok(Wanted { tasks, executor: wanted })
 }
 
@@ -102,7 +104,15 @@ pub(crate) fn task_group(
         left = take(&left, &resources, || format!("task '{id}' asks for"))?;
         all.push(resources);
     }
+    of_one_kind(executor_id, &all, wanted.as_ref())?;
     Ok(Wanted { tasks: all, executor: wanted })
+}
+
+/// An executor and its tasks share a container: what is revocable in it cannot be told from what is not.
+fn of_one_kind(id: &str, tasks: &[Resources], executor: Option<&Resources>) -> Result<(), String> {
+    let mut all = executor.cloned().unwrap_or_default();
+    tasks.iter().for_each(|task| all += task);
+    task::of_one_kind(&format!("executor '{id}' with its tasks"), &all)
 }
 
 fn take(
@@ -134,6 +144,11 @@ fn executor_resources(
                 "executor '{id}' has type DEFAULT, whose nested containers this version of Mezzo does not \
                  run: launch the tasks one by one with 'command', or set type to CUSTOM and command to that \
                  of an executor"
+            ));
+        }
+        Type::Unknown if executor.r#type.is_some() => {
+            return Err(format!(
+                "executor '{id}' has type UNKNOWN: set it to CUSTOM, or, with LAUNCH, leave it out"
             ));
         }
         Type::Custom | Type::Unknown => {}
@@ -168,6 +183,13 @@ fn executor_resources(
     }
     if let Some(container) = &executor.container {
         task::container(&format!("executor '{id}'"), container)?;
+        let linux = container.linux_info.as_ref();
+        if linux.and_then(|linux| linux.share_cgroups) == Some(true) {
+            return Err(format!(
+                "executor '{id}' has container.linux_info.share_cgroups true: an executor has control groups \
+                 of its own, leave it out"
+            ));
+        }
     }
     let wanted = task::allocated(&format!("executor '{id}'"), &executor.resources, context.role)?;
     if !wanted.shared().is_empty() {

@@ -34,6 +34,7 @@ pub(crate) fn task_info(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Re
         super::environment::check(&format!("task '{id}': command.environment"), environment)?;
     }
     durations(task)?;
+    shares_no_cgroups(task)?;
     super::check::of_task(task).map_err(|error| format!("task '{id}' has {error}"))?;
     let wanted = resources(task, context)?;
     super::limits::of_task(task, &wanted).map_err(|error| format!("task '{id}' has {error}"))?;
@@ -113,8 +114,8 @@ pub(super) fn command(who: &str, command: &v1::CommandInfo) -> Result<(), String
             "{who} has no 'command.value': without a shell it is the path of the program"
         ));
     }
-    if command.uris.iter().any(|uri| uri.value.is_empty()) {
-        return Err(format!("{who} has a command.uris entry whose 'value' is empty"));
+    if let Some(at) = command.uris.iter().position(|uri| uri.value.is_empty()) {
+        return Err(format!("{who} has command.uris[{at}].value '': name what to fetch"));
     }
     Ok(())
 }
@@ -205,15 +206,7 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
             wanted.gpus()
         ));
     }
-    for name in wanted.names() {
-        let of_name = wanted.filter(|resource| resource.name == name);
-        let revocable = of_name.revocable();
-        if !revocable.is_empty() && revocable != of_name {
-            return Err(format!(
-                "task '{id}' asks for revocable and for other '{name}': all of it must be of one kind"
-            ));
-        }
-    }
+    of_one_kind(&format!("task '{id}'"), &wanted)?;
     if !context.remaining.contains(&wanted) {
         return Err(format!(
             "task '{id}' asks for {} but its offers have {} left",
@@ -222,6 +215,32 @@ fn resources(task: &v1::TaskInfo, context: &Context<'_>) -> Result<Resources, St
         ));
     }
     Ok(wanted)
+}
+
+/// Of each name either all is revocable or nothing.
+pub(super) fn of_one_kind(who: &str, wanted: &Resources) -> Result<(), String> {
+    for name in wanted.names() {
+        let of_name = wanted.filter(|resource| resource.name == name);
+        let revocable = of_name.revocable();
+        if !revocable.is_empty() && revocable != of_name {
+            return Err(format!(
+                "{who} asks for revocable and for other '{name}': all of it must be of one kind"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Only tasks of a group may have control groups beside their executor's, or not.
+pub(super) fn shares_no_cgroups(task: &v1::TaskInfo) -> Result<(), String> {
+    let linux = task.container.as_ref().and_then(|container| container.linux_info.as_ref());
+    if linux.and_then(|linux| linux.share_cgroups) == Some(false) {
+        return Err(format!(
+            "task '{}' has container.linux_info.share_cgroups false: only tasks of a task group may",
+            task.task_id.value
+        ));
+    }
+    Ok(())
 }
 
 /// A persistent volume says where in the sandbox it is to be.
