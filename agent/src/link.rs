@@ -94,6 +94,12 @@ pub(crate) fn endpoint(
         .keep_alive_while_idle(true))
 }
 
+/// The master's host, as `--master` names it.
+pub(crate) fn host(endpoint: &Endpoint) -> String {
+    let host = endpoint.uri().host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']').to_owned()
+}
+
 /// Keeps a stream open until the loop is gone.
 pub(crate) async fn keep(endpoint: Endpoint, events: mpsc::Sender<LinkEvent>, mut seed: IdSource) {
     let mut wait = RETRY_FIRST;
@@ -205,6 +211,11 @@ mod tests {
         let uri = |text: &str| read(text).map(|endpoint| endpoint.uri().to_string());
         assert_eq!(uri("10.0.0.1:5050").unwrap(), "http://10.0.0.1:5050/");
         assert_eq!(uri("http://[::1]:5050/").unwrap(), "http://[::1]:5050/");
+        let host = |text: &str| host(&read(text).unwrap());
+        assert_eq!(
+            (host("m.example:5050").as_str(), host("[::1]:5050").as_str()),
+            ("m.example", "::1")
+        );
         for bad in ["", "host", "host:", ":5050", "host:0", "host:99999", "host/path:5050"] {
             assert!(matches!(read(bad), Err(MasterAddressError::Malformed(_))), "{bad}");
         }

@@ -128,20 +128,40 @@ impl Meter {
         (Readings { tasks, features }, totals)
     }
 
+    /// Those running tasks that are wanted: nothing else is measured for it.
+    pub(crate) fn some(&self, wanted: impl Fn(&Metered) -> bool) -> Readings {
+        let Some(containers) = &self.containers else { return Readings::default() };
+        let _turn = self.turn();
+        let features = Features::new(containers.features());
+        let tasks = self.view.metered(None).into_iter().filter(wanted);
+        let tasks = self.each(containers, tasks, &features);
+        Readings { tasks, features }
+    }
+
     /// One task, if it runs, and what it was refused lately, oldest first.
     pub(crate) fn one(&self, key: &(FrameworkId, TaskId)) -> (Readings, Vec<Denial>) {
         let Some(containers) = &self.containers else { return Default::default() };
         let _turn = self.turn();
         let features = Features::new(containers.features());
         let accounts = containers.accounts();
-        let read = |of: Metered| {
-            let kernel = accounts.usage(&of.container);
-            self.reading(containers, of, kernel, &features)
-        };
-        let tasks = Vec::from_iter(self.view.metered(Some(key)).into_iter().filter_map(read));
+        let tasks = self.each(containers, self.view.metered(Some(key)).into_iter(), &features);
         let refusals = tasks.iter().flat_map(|task| accounts.refusals(&task.of.container));
         let denials = refusals.filter_map(|refusal| kernel::denial(&refusal)).collect();
         (Readings { tasks, features }, denials)
+    }
+
+    /// Looks for each by itself in the kernel's accounts: for few.
+    fn each(
+        &self,
+        containers: &Containerizer,
+        tasks: impl Iterator<Item = Metered>,
+        features: &Features,
+    ) -> Vec<Reading> {
+        let read = |of: Metered| {
+            let kernel = containers.accounts().usage(&of.container);
+            self.reading(containers, of, kernel, features)
+        };
+        tasks.filter_map(read).collect()
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {

@@ -9,12 +9,13 @@ use mezzo_agent_core::Statistics;
 use mezzo_http_server::Gate;
 use mezzo_proto::v1::TaskState;
 use mezzo_store::Store;
-use mezzo_telemetry::{Metrics, Readings};
+use mezzo_telemetry::{Counter, Metrics, Readings};
 use mezzo_types::{Quantities, ResourceName};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::containerizer::{Containerizer, DeviceGuard};
+use crate::fetcher::Fetches;
 use crate::sandbox::Sandboxes;
 use crate::view::View;
 
@@ -89,6 +90,20 @@ pub(crate) fn register_device_guard(metrics: &Metrics, containers: Containerizer
     });
 }
 
+/// Makes the endpoints show which containers could not be destroyed, and what was fetched.
+pub(crate) fn register_containers(metrics: &Metrics, destroy_errors: Counter, fetches: Fetches) {
+    metrics.source(move |readings| {
+        let errors = destroy_errors.get();
+        readings.counter("containerizer/mesos/container_destroy_errors", errors);
+        let Fetches { succeeded, failed } = &fetches;
+        readings.counter("containerizer/fetcher/task_fetches_succeeded", succeeded.get());
+        readings.counter("containerizer/fetcher/task_fetches_failed", failed.get());
+        // There is no cache: every task fetches for itself.
+        readings.gauge("containerizer/fetcher/cache_size_total_bytes", 0.0);
+        readings.gauge("containerizer/fetcher/cache_size_used_bytes", 0.0);
+    });
+}
+
 /// Makes the endpoints show how full the port is.
 pub(crate) fn register_port(metrics: &Metrics, gate: Gate) {
     metrics.source(move |readings| {
@@ -121,7 +136,13 @@ fn read_view(view: &View, readings: &mut Readings) {
         readings.gauge(format!("slave/{name}_used"), used);
         let percent = if total > 0.0 { used / total } else { 0.0 };
         readings.gauge(format!("slave/{name}_percent"), percent);
+        // Nothing is oversubscribed, so no resource is revocable.
+        for part in ["total", "used", "percent"] {
+            readings.gauge(format!("slave/{name}_revocable_{part}"), 0.0);
+        }
     }
+    // Nobody is: only what uses revocable resources could be.
+    readings.counter("slave/executors_preempted", 0);
 }
 
 fn read_sandboxes(sandboxes: &Sandboxes, readings: &mut Readings) {
@@ -159,4 +180,35 @@ fn read_statistics(statistics: &Statistics, readings: &mut Readings) {
         readings.counter(name, value);
     }
     readings.gauge("slave/recovery_errors", statistics.recovery_errors as f64);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exporters_of_mesos_read_is_there() {
+        let metrics = Metrics::new();
+        metrics.source(|readings| read_view(&View::default(), readings));
+        let (errors, fetches) = (Counter::default(), Fetches::default());
+        register_containers(&metrics, errors.clone(), fetches.clone());
+        errors.inc();
+        fetches.succeeded.add(3);
+        fetches.failed.add(2);
+        let shown = metrics.snapshot();
+        for (name, value) in [
+            ("slave/cpus_revocable_total", 0.0),
+            ("slave/mem_revocable_used", 0.0),
+            ("slave/gpus_revocable_percent", 0.0),
+            ("slave/disk_revocable_total", 0.0),
+            ("slave/executors_preempted", 0.0),
+            ("containerizer/mesos/container_destroy_errors", 1.0),
+            ("containerizer/fetcher/task_fetches_succeeded", 3.0),
+            ("containerizer/fetcher/task_fetches_failed", 2.0),
+            ("containerizer/fetcher/cache_size_total_bytes", 0.0),
+            ("containerizer/fetcher/cache_size_used_bytes", 0.0),
+        ] {
+            assert_eq!(shown.get(name), Some(&value), "{name}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ use tonic::transport::Endpoint;
 use crate::agent::{
     Agent, CONTAINER_EVENTS_MAX, Inbox, LINK_EVENTS_MAX, LoopError, Outcome, Shutdown, observed_of,
 };
-use crate::api::{self, Context, Files};
+use crate::api::{self, Context, Files, MESOS_VERSION};
 use crate::checkpoint::{CheckpointError, Records};
 use crate::clock::Clock;
 use crate::containerizer::{ContainerEvent, Containerizer, ContainerizerConfig, StartError};
@@ -272,15 +272,7 @@ impl Contained {
         let Contained { mut ground, containers, events, observed } = self;
         let mut seed = seed().map_err(AgentError::Seed)?;
         let ip = reachable_ip(flags.ip).to_string();
-        let version = env!("CARGO_PKG_VERSION");
-        let config = Config {
-            reconfiguration_policy: flags.reconfiguration_policy,
-            any_port: flags.port == 0,
-            executor_registration_timeout: flags.executor_registration_timeout,
-            executor_reregistration_timeout: flags.executor_reregistration_timeout,
-            executor_shutdown_grace: flags.executor_shutdown_grace_period,
-            ..Config::new(ground.info.clone(), version, containers.boot_id(), &ip)
-        };
+        let config = core_config(flags, ground.info.clone(), containers.boot_id(), &ip);
         let checkpoint = std::mem::take(&mut ground.checkpoint);
         let tasks = checkpoint.tasks.len();
         let ids = [seed.next_u64(), seed.next_u64()];
@@ -291,6 +283,19 @@ impl Contained {
         mezzo_fault_points::hit!("agent.start.recovered");
         tracing::info!(tasks, containers = observed.len(), "took up what was there");
         Ok(Recovered { ground, containers, events, core, seed })
+    }
+}
+
+/// What the core is told of the agent.
+fn core_config(flags: &Flags, info: v1::AgentInfo, boot_id: &str, ip: &str) -> Config {
+    Config {
+        reconfiguration_policy: flags.reconfiguration_policy,
+        any_port: flags.port == 0,
+        executor_registration_timeout: flags.executor_registration_timeout,
+        executor_reregistration_timeout: flags.executor_reregistration_timeout,
+        executor_shutdown_grace: flags.executor_shutdown_grace_period,
+        // Frameworks decide by it what an agent can do, and know Mesos' versions.
+        ..Config::new(info, MESOS_VERSION, boot_id, ip)
     }
 }
 
@@ -330,6 +335,11 @@ impl Recovered {
         let gate = Gate::new(connections);
         metrics::register_port(&metrics, gate.clone());
         metrics::register_device_guard(&metrics, containers.clone());
+        metrics::register_containers(
+            &metrics,
+            containers.destroy_errors().clone(),
+            containers.fetches().clone(),
+        );
         let budget = Budget::new(MEMORY_BYTES);
         let meter = Meter::new(view.clone(), containers.clone(), clock);
         metrics::register_tasks(&metrics, meter.clone());
@@ -341,6 +351,7 @@ impl Recovered {
             files,
             executors,
             store: store.clone(),
+            master_hostname: link::host(&master),
             flags: flags.told(),
             start_time: clock.now().unix_secs_f64(),
             limits,
@@ -447,4 +458,21 @@ fn seed() -> io::Result<IdSource> {
     let (first, second) = bytes.split_at(8);
     let number = |half: &[u8]| half.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     Ok(IdSource::new([number(first), number(second)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_register_with_the_version_that_they_tell_themselves() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            flags: Flags,
+        }
+        let Line { flags } = clap::Parser::parse_from(["agent"]);
+        let config = core_config(&flags, v1::AgentInfo::default(), "boot", "127.0.0.1");
+        assert_eq!(config.version, "1.11.0");
+    }
 }

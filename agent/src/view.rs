@@ -1,5 +1,7 @@
 //! The readers' copy of the state, fed by the core's effects: reads never wait for the loop.
 
+mod overview;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -10,6 +12,8 @@ use mezzo_proto::v1::agent::response::{
 };
 use mezzo_types::{ContainerId, ExecutorId, FrameworkId, Resources, TaskId, Uuid16};
 use tokio::sync::watch;
+
+pub(crate) use overview::{Executor, Overview, WaitingTask};
 
 use crate::meter::Metered;
 
@@ -32,6 +36,7 @@ pub(crate) struct View {
 struct State {
     agent: Option<Box<v1::AgentInfo>>,
     registered: Option<u64>,
+    /// Only as long as the drain has something to end.
     drain: Option<(v1::DrainConfig, i64)>,
     frameworks: BTreeMap<FrameworkId, Arc<v1::FrameworkInfo>>,
     completed_frameworks: VecDeque<Arc<v1::FrameworkInfo>>,
@@ -146,6 +151,10 @@ impl View {
                 state.operations.remove(&uuid);
             }
         }
+        // As Mesos' agent: nothing is left that a drain could end.
+        if state.frameworks.is_empty() && state.operations.is_empty() {
+            state.drain = None;
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -157,12 +166,7 @@ impl View {
         self.read().operations.values().map(|operation| (**operation).clone()).collect()
     }
 
-    /// What the agent has, as operations left it.
-    pub(crate) fn total(&self) -> Resources {
-        self.read().total.clone()
-    }
-
-    /// The order to drain, and when it came (nanoseconds since the epoch).
+    /// The order to drain, as long as it has something to end, and when it came (nanoseconds since the epoch).
     pub(crate) fn drain(&self) -> Option<(v1::DrainConfig, i64)> {
         self.read().drain
     }
@@ -225,43 +229,20 @@ impl View {
     }
 
     pub(crate) fn tasks(&self) -> GetTasks {
-        let state = self.read();
-        let mut answer = GetTasks::default();
-        for entry in state.tasks.values() {
-            let task = entry.to_proto();
-            match entry.task.stage {
-                TaskStage::Launching | TaskStage::Running => answer.launched_tasks.push(task),
-                TaskStage::Ended => answer.terminated_tasks.push(task),
-            }
-        }
-        answer.completed_tasks = state.completed.iter().map(Entry::to_proto).collect();
-        answer
+        self.read().tasks()
     }
 
     pub(crate) fn executors(&self) -> GetExecutors {
         let state = self.read();
-        let told = |executor_info| get_executors::Executor { executor_info };
-        let of_task = |entry: &Entry| entry.executor().map(told);
-        let of = |executor: &ExecutorView| told((*executor.info).clone());
-        let running = state.executors.values().map(|executor| of(executor));
-        let completed = state.completed_executors.iter().map(|executor| of(executor));
+        let told = |executor: Executor| get_executors::Executor { executor_info: executor.info };
         GetExecutors {
-            executors: running.chain(state.tasks.values().filter_map(of_task)).collect(),
-            completed_executors: completed
-                .chain(state.completed.iter().filter_map(of_task))
-                .collect(),
+            executors: state.executors().map(told).collect(),
+            completed_executors: state.completed_executors().map(told).collect(),
         }
     }
 
     pub(crate) fn frameworks(&self) -> GetFrameworks {
-        let state = self.read();
-        let framework = |info: &Arc<v1::FrameworkInfo>| get_frameworks::Framework {
-            framework_info: (**info).clone(),
-        };
-        GetFrameworks {
-            frameworks: state.frameworks.values().map(framework).collect(),
-            completed_frameworks: state.completed_frameworks.iter().map(framework).collect(),
-        }
+        self.read().frameworks()
     }
 
     /// What has a container and has not ended: command tasks and executors. All, or the one that the named task is in.
@@ -297,7 +278,6 @@ impl View {
         if let Some(agent) = &state.agent {
             census.total = quantities(&agent.resources);
         }
-        let mut used = mezzo_types::Resources::default();
         for entry in state.tasks.values().filter(|entry| entry.task.stage != TaskStage::Ended) {
             let newest = entry.task.status.as_ref().map(|status| status.state());
             let state = newest.unwrap_or(v1::TaskState::TaskStaging);
@@ -305,20 +285,59 @@ impl View {
             if entry.task.executor_id.is_none() {
                 census.executors.count_task(state);
             }
-            let resources = &entry.task.info.resources;
-            used += &mezzo_types::Resources::from_proto(resources).unwrap_or_default();
         }
         for executor in state.executors.values() {
             census.executors.count(executor.phase);
-            let own = &executor.info.resources;
-            used += &mezzo_types::Resources::from_proto(own).unwrap_or_default();
         }
-        census.used = used.quantities();
+        census.used = state.used().quantities();
         census
     }
 }
 
 impl State {
+    fn tasks(&self) -> GetTasks {
+        let mut answer = GetTasks::default();
+        for entry in self.tasks.values() {
+            let list = match entry.task.stage {
+                TaskStage::Ended => &mut answer.terminated_tasks,
+                _ if entry.task.waiting => &mut answer.queued_tasks,
+                TaskStage::Launching | TaskStage::Running => &mut answer.launched_tasks,
+            };
+            list.push(entry.to_proto());
+        }
+        answer.completed_tasks = self.completed.iter().map(Entry::to_proto).collect();
+        answer
+    }
+
+    /// Those that run, and what stands for them of command tasks.
+    fn executors(&self) -> impl Iterator<Item = Executor> {
+        let running = self.executors.values().map(|executor| Executor::of(executor));
+        running.chain(self.tasks.values().filter_map(Entry::executor))
+    }
+
+    fn completed_executors(&self) -> impl Iterator<Item = Executor> {
+        let completed = self.completed_executors.iter().map(|executor| Executor::of(executor));
+        completed.chain(self.completed.iter().filter_map(Entry::executor))
+    }
+
+    fn frameworks(&self) -> GetFrameworks {
+        let framework = |info: &Arc<v1::FrameworkInfo>| get_frameworks::Framework {
+            framework_info: (**info).clone(),
+        };
+        GetFrameworks {
+            frameworks: self.frameworks.values().map(framework).collect(),
+            completed_frameworks: self.completed_frameworks.iter().map(framework).collect(),
+        }
+    }
+
+    /// What tasks that have not ended and executors have.
+    fn used(&self) -> Resources {
+        let living = self.tasks.values().filter(|entry| entry.task.stage != TaskStage::Ended);
+        let tasks = living.map(|entry| &entry.task.info.resources);
+        let executors = self.executors.values().map(|executor| &executor.info.resources);
+        tasks.chain(executors).map(|list| Resources::from_proto(list).unwrap_or_default()).sum()
+    }
+
     fn put_task(&mut self, task: Box<TaskView>) {
         let key = (task.framework_id.clone(), task.task_id.clone());
         match self.tasks.get_mut(&key) {
@@ -378,12 +397,12 @@ impl Entry {
     }
 
     /// What stands for the executor of a command task.
-    fn executor(&self) -> Option<v1::ExecutorInfo> {
+    fn executor(&self) -> Option<Executor> {
         if self.task.executor_id.is_some() {
             return None;
         }
         let info = &self.task.info;
-        Some(v1::ExecutorInfo {
+        let info = v1::ExecutorInfo {
             executor_id: v1::ExecutorId { value: self.task.task_id.to_string() },
             framework_id: Some((&self.task.framework_id).into()),
             name: Some(format!("Command Executor (Task: {})", self.task.task_id)),
@@ -393,7 +412,8 @@ impl Entry {
             discovery: info.discovery.clone(),
             container: info.container.clone(),
             ..v1::ExecutorInfo::default()
-        })
+        };
+        Some(Executor { info, own: Resources::default() })
     }
 
     fn metered(&self) -> Option<Metered> {
@@ -465,6 +485,7 @@ mod tests {
             container: Some(format!("c-{framework}").into()),
             pid: None,
             stage,
+            waiting: false,
             status: Some(Box::new(status)),
         })));
     }
@@ -488,6 +509,24 @@ mod tests {
         view.apply(ViewChange::TaskGone("f".into(), "t".into()));
         assert_eq!(view.tasks().completed_tasks.len(), 1);
         assert_eq!(*located.stage.borrow(), TaskStage::Ended);
+    }
+
+    #[test]
+    fn a_drain_is_shown_as_long_as_there_is_something_to_end() {
+        let view = View::default();
+        let drain = || view.apply(ViewChange::Drain(Some((v1::DrainConfig::default(), 5))));
+        drain();
+        assert_eq!(view.drain(), None, "it was over at once");
+        view.apply(ViewChange::Framework("f".into(), Arc::default()));
+        drain();
+        put(&view, "f", TaskStage::Running, v1::TaskState::TaskRunning);
+        assert_eq!(view.drain(), Some((v1::DrainConfig::default(), 5)));
+        view.apply(ViewChange::TaskGone("f".into(), "t".into()));
+        view.apply(ViewChange::FrameworkGone("f".into()));
+        assert_eq!(view.drain(), None);
+        // What arrives then, and is turned down, does not bring it back.
+        view.apply(ViewChange::Framework("f".into(), Arc::default()));
+        assert_eq!(view.drain(), None);
     }
 
     #[test]

@@ -100,6 +100,10 @@ async fn a_drain_goes_on_although_the_master_died() {
     let unknown = complaint(&cluster, &["drain", "nobody"]);
     assert!(unknown.contains("Unknown agent 'nobody'"), "{unknown}");
     mezzo(&cluster, &["drain", &id, "--max-grace", "2s"]);
+    let own = cluster.agent_address().to_owned();
+    let body = json!({ "type": "GET_AGENT" }).to_string();
+    let drains = || post_to(&own, "/api/v1", &body).contains("\"drain_config\"");
+    probe.until_seen("the agent to know of its drain", drains).await;
     cluster.kill_master().expect("killed");
     cluster.start_master().expect("leads again");
     let status = probe.until_state("stubborn", TaskState::TaskKilled).await;
@@ -108,9 +112,7 @@ async fn a_drain_goes_on_although_the_master_died() {
     probe.until_seen("the agent to be drained", || agent(&cluster).1 == "drained").await;
     let agents = ask(&cluster, "GET_AGENTS");
     assert_eq!(agents["get_agents"]["agents"][0]["drain_info"]["state"], "DRAINED");
-    let body = json!({ "type": "GET_AGENT" }).to_string();
-    let own = post_to(cluster.agent_address(), "/api/v1", &body);
-    assert!(own.contains("\"drain_config\""), "{own}");
+    probe.until_seen("the agent to have done with it", || !drains()).await;
 
     mezzo(&cluster, &["reactivate", &id]);
     let again = complaint(&cluster, &["reactivate", &id]);

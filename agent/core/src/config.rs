@@ -18,7 +18,7 @@ pub const DEFAULT_EXECUTOR_SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 pub struct Config {
     /// Without `id`: that comes from the record, or from the master at the first registration.
     pub info: v1::AgentInfo,
-    /// Version of this program, for the master.
+    /// Version that the master shows of this agent.
     pub version: String,
     /// The kernel's boot id.
     pub boot_id: String,

@@ -175,6 +175,7 @@ impl Core {
             container: task.container.clone(),
             pid: task.pid,
             stage: task.stage,
+            waiting: task.part.as_ref().is_some_and(|part| !part.delivered),
             status: task.latest.clone(),
         };
         self.view(ViewChange::Task(Box::new(view)));

@@ -231,6 +231,8 @@ pub struct TaskView {
     /// Of the container's first process, once it was started.
     pub pid: Option<i32>,
     pub stage: TaskStage,
+    /// It was not handed to its executor yet; never of a command task.
+    pub waiting: bool,
     /// The newest status.
     pub status: Option<Box<v1::TaskStatus>>,
 }

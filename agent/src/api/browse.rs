@@ -18,6 +18,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::encoding::Refusal;
 use super::files::{CHUNK_BYTES, CHUNKS_AHEAD, Files, open_run};
+use super::mime;
 use super::source::Source;
 use super::virtual_path::Place;
 use crate::sandbox::beneath::{Entry, Refused, list_beneath};
@@ -148,7 +149,8 @@ async fn read(files: &Files, query: Option<&str>) -> Result<Response, Refusal> {
         None => files.piece(&path, 0, Some(0)).await?,
         Some(offset) => files.piece(&path, offset, length).await?,
     };
-    let offset = offset.map_or(size, |offset| offset.min(size));
+    // What was asked for, also if the file ends before it.
+    let offset = offset.unwrap_or(size);
     answer(query, &json!({ "offset": offset, "data": String::from_utf8_lossy(&data) }))
 }
 
@@ -193,10 +195,11 @@ async fn download(files: &Files, query: Option<&str>) -> Result<Response, Refusa
         }
     });
     let name = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("file");
+    let kind = mime::of(name);
     let name: String =
         name.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ';')).collect();
     let headers = [
-        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, (span.end - span.held).to_string()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename={name}")),
     ];
@@ -299,7 +302,55 @@ pub fn mode_text(mode: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mezzo_agent_core::ViewChange;
+    use mezzo_proto::v1::{AgentId, AgentInfo};
+
     use super::*;
+    use crate::sandbox::log::LogLocks;
+    use crate::view::View;
+
+    /// The code, the kind of content and the answer to `GET /files/…` about a file of six bytes.
+    async fn get(name: &str, path: &str, query: &str) -> (u16, String, String) {
+        let work = tempfile::tempdir().unwrap();
+        let view = View::default();
+        let id = Some(AgentId { value: "S0".into() });
+        let info = AgentInfo { id, ..AgentInfo::default() };
+        view.apply(ViewChange::Agent(Box::new(info)));
+        let files = Files::new(view, work.path(), LogLocks::default()).unwrap();
+        let run = "frameworks/f/executors/t/runs/c";
+        let sandbox = work.path().join("slaves/S0").join(run);
+        std::fs::create_dir_all(&sandbox).unwrap();
+        std::fs::write(sandbox.join(name), b"sixbyt").unwrap();
+        let query = format!("path=/{run}/{name}{query}");
+        let response = handle(&files, path, &Method::GET, Some(query)).await;
+        let code = response.status().as_u16();
+        let kind = response.headers()[header::CONTENT_TYPE].to_str().unwrap().to_owned();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (code, kind, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_piece_begins_where_it_was_asked_for() {
+        for (query, data, offset) in [
+            ("&offset=1&length=2", "ix", 1),
+            ("&offset=100&length=5", "", 100),
+            ("&offset=6", "", 6),
+            ("&offset=-1", "", 6),
+            ("", "", 6),
+        ] {
+            let (code, _, body) = get("notes", "/files/read", query).await;
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((code, body), (200, json!({ "offset": offset, "data": data })), "{query}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_download_says_what_it_is() {
+        for (name, kind) in [("a.txt", "text/plain"), ("core", "application/octet-stream")] {
+            let answer = get(name, "/files/download", "").await;
+            assert_eq!(answer, (200, kind.to_owned(), "sixbyt".to_owned()));
+        }
+    }
 
     #[test]
     fn modes_are_shown_as_ls_does() {

@@ -306,6 +306,7 @@ mod tests {
                 container: Some("c".into()),
                 pid: None,
                 stage,
+                waiting: false,
                 status: None,
             })));
         }

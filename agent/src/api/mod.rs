@@ -7,6 +7,8 @@ mod executor_grpc;
 mod executor_http;
 mod executor_service;
 mod files;
+mod logging;
+mod mime;
 mod operator;
 mod operator_grpc;
 mod routes;
@@ -51,8 +53,34 @@ pub(crate) struct Context {
     pub(crate) executors: ExecutorHandle,
     /// Asked for its room only.
     pub(crate) store: Store,
+    /// Where the master is, as `--master` names it.
+    pub(crate) master_hostname: String,
     /// Name and value of every flag that is set.
     pub(crate) flags: Vec<v1::Flag>,
     /// Wall-clock seconds at the start.
     pub(crate) start_time: f64,
+}
+
+#[cfg(test)]
+impl Context {
+    /// Of an agent that shows `view`, and has no containers. To be called within a runtime.
+    fn idle(view: View) -> Self {
+        let nowhere = std::path::Path::new("/nonexistent");
+        let files = Files::new(view.clone(), nowhere, Default::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let layout = mezzo_store::Layout::new("agent", 1, []);
+        Context {
+            view,
+            meter: Meter::idle(),
+            metrics: Metrics::new(),
+            limits: Limits::new(8),
+            budget: Budget::new(1 << 20),
+            files,
+            executors: ExecutorHandle::new().0,
+            store: Store::open(dir.path(), &layout).unwrap(),
+            master_hostname: "master.example".to_owned(),
+            flags: Vec::new(),
+            start_time: 12.5,
+        }
+    }
 }

@@ -118,7 +118,7 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
             });
         }
         Type::GetLoggingLevel => {
-            let level = Verbosity::of_this_process().map_or(0, |verbosity| verbosity.level());
+            let level = logging_level();
             response.get_logging_level = Some(GetLoggingLevel { level });
         }
         Type::SetLoggingLevel => {
@@ -150,8 +150,13 @@ pub(super) async fn invoke(context: &Context, call: &Call) -> Result<OperatorRes
     Ok(response)
 }
 
+/// What GET_LOGGING_LEVEL tells.
+pub(super) fn logging_level() -> u32 {
+    Verbosity::of_this_process().map_or(0, |verbosity| verbosity.level())
+}
+
 /// SET_LOGGING_LEVEL, for a while.
-fn set_logging_level(order: &SetLoggingLevel) -> Result<(), Refusal> {
+pub(super) fn set_logging_level(order: &SetLoggingLevel) -> Result<(), Refusal> {
     let nanoseconds = order.duration.nanoseconds;
     let nanoseconds = u64::try_from(nanoseconds).map_err(|_| {
         Refusal::bad(format!(

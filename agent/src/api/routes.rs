@@ -1,17 +1,17 @@
 //! Paths as libprocess served them: an optional `/slave(1)` in front, no trailing slash, and the
 //! longest known prefix.
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use mezzo_proto::v1::agent::operator_server::OperatorServer;
 
+use super::browse::answer_text;
 use super::executor_service::ExecutorService;
 use super::statistics::off_the_loop;
 use super::{
-    Context, MAX_MESSAGE_BYTES, browse, executor_grpc, executor_http, operator, operator_grpc,
-    state, statistics,
+    Context, MAX_MESSAGE_BYTES, browse, executor_grpc, executor_http, logging, operator,
+    operator_grpc, state, statistics,
 };
 
 /// The descriptors for gRPC reflection are damaged: a fault of the build.
@@ -45,6 +45,10 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
         _ => &full,
     };
+    let query = request.uri().query().map(str::to_owned);
+    let json = |text: String| {
+        answer_text(query.as_deref(), &text).unwrap_or_else(IntoResponse::into_response)
+    };
     match path {
         "/health" => health(&context),
         "/version" => json(operator::version_json()),
@@ -57,14 +61,12 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
                 Err(refusal) => refusal.into_response(),
             }
         }
-        "/state" | "/state.json" => {
-            let query = request.uri().query().map(str::to_owned);
-            state::answer(&context, query).await
-        }
-        "/containers" => statistics::list(&context, true).await,
+        "/state" | "/state.json" => state::answer(&context, query).await,
+        "/containers" => statistics::containers_json(&context, query.as_deref()).await,
         "/monitor/statistics" | "/monitor/statistics.json" => {
-            statistics::list(&context, false).await
+            statistics::statistics_json(&context, query.as_deref()).await
         }
+        "/logging/toggle" => logging::toggle(query.as_deref()),
         "/flags" => json(flags(&context)),
         "/metrics/snapshot" => json(context.metrics.render_snapshot()),
         _ if under(path, "/api/v1/executor") => match request.method() {
@@ -80,8 +82,7 @@ async fn dispatch(State(context): State<Context>, request: Request) -> Response 
             other => not_allowed(other),
         },
         _ if under(path, "/files") => {
-            let (method, query) = (request.method().clone(), request.uri().query());
-            browse::handle(&context.files, path, &method, query.map(str::to_owned)).await
+            browse::handle(&context.files, path, &request.method().clone(), query).await
         }
         _ => (StatusCode::NOT_FOUND, format!("no endpoint at '{full}'\n")).into_response(),
     }
@@ -110,10 +111,6 @@ fn under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn json(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response()
-}
-
 fn not_allowed(method: &Method) -> Response {
     let message = format!("Expecting one of {{ 'POST' }}, but received '{method}'");
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "POST")], message).into_response()
@@ -121,41 +118,15 @@ fn not_allowed(method: &Method) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::to_bytes;
+    use axum::body::{Body, to_bytes};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::api::Files;
-    use crate::executors::ExecutorHandle;
-    use crate::meter::Meter;
     use crate::view::View;
 
     async fn router() -> axum::Router {
-        let view = View::default();
-        let nowhere = std::path::Path::new("/nonexistent");
-        let files = Files::new(view.clone(), nowhere, Default::default()).unwrap();
-        let metrics = mezzo_telemetry::Metrics::new();
-        metrics.counter("slave/tasks_finished").inc();
-        let dir = tempfile::tempdir().unwrap();
-        let store = mezzo_store::Store::open(dir.path(), &mezzo_store::Layout::new("agent", 1, []))
-            .unwrap();
-        let limits = mezzo_http_server::Limits::new(8);
-        let budget = mezzo_http_server::Budget::new(1 << 20);
-        let flags = Vec::new();
-        let meter = Meter::idle();
-        let (executors, _) = ExecutorHandle::new();
-        let context = Context {
-            view,
-            meter,
-            metrics,
-            files,
-            executors,
-            store,
-            flags,
-            limits,
-            budget,
-            start_time: 12.5,
-        };
+        let context = Context::idle(View::default());
+        context.metrics.counter("slave/tasks_finished").inc();
         super::router(context).await.unwrap()
     }
 
@@ -189,6 +160,46 @@ mod tests {
             assert_eq!(get("/nowhere").await.0, 404);
             assert_eq!(get("/api/v1").await.0, 405);
         }
+    }
+
+    #[tokio::test]
+    async fn json_comes_as_a_script_where_that_is_asked_for() {
+        for path in [
+            "/version",
+            "/flags",
+            "/metrics/snapshot",
+            "/state",
+            "/containers",
+            "/monitor/statistics",
+            "/files/debug",
+        ] {
+            let get = |query: &str| {
+                let request = http::Request::builder().uri(format!("{path}{query}"));
+                request.body(Body::empty()).unwrap()
+            };
+            let kind = |response: &Response| response.headers()[header::CONTENT_TYPE].clone();
+            let plain = router().await.oneshot(get("")).await.unwrap();
+            assert_eq!(kind(&plain), "application/json", "{path}");
+            let script = router().await.oneshot(get("?jsonp=show")).await.unwrap();
+            assert_eq!(kind(&script), "text/javascript", "{path}");
+            let script = to_bytes(script.into_body(), 1 << 20).await.unwrap();
+            assert!(script.starts_with(b"show(") && script.ends_with(b");"), "{path}");
+            let bad = router().await.oneshot(get("?jsonp=alert(1)")).await.unwrap();
+            assert_eq!(bad.status(), StatusCode::BAD_REQUEST, "{path}");
+        }
+        let get = async |path: &str| ask("GET", path, &[], "").await;
+        assert_eq!(get("/containers?executor_id=e").await.0, 400);
+        assert_eq!(get("/monitor/statistics?executor_id=e").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn the_log_is_toggled_as_by_the_call() {
+        let get = async |query: &str| ask("GET", &format!("/logging/toggle{query}"), &[], "").await;
+        assert_eq!(get("").await, (200, "0\n".into()));
+        let lacking = (400, "Expecting 'duration=value' in query.\n".into());
+        assert_eq!(get("?level=1").await, lacking);
+        // Tests have no log of their own.
+        assert_eq!(get("?level=1&duration=5secs").await.0, 501);
     }
 
     #[tokio::test]

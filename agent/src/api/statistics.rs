@@ -1,7 +1,8 @@
 //! What tasks use: GET_CONTAINERS, `/containers` and `/monitor/statistics` as Mesos has them, and the same over gRPC.
 
 use axum::response::{IntoResponse, Response};
-use http::{StatusCode, header};
+use http::StatusCode;
+use mezzo_http_server::query_value;
 use mezzo_proto::json;
 use mezzo_proto::v1;
 use mezzo_proto::v1::agent::response::{GetContainers, get_containers};
@@ -10,8 +11,9 @@ use mezzo_types::{FrameworkId, TaskId};
 use serde_json::{Value, json};
 
 use super::Context;
+use super::browse::answer_text;
 use super::encoding::Refusal;
-use crate::meter::{Reading, Readings};
+use crate::meter::{Metered, Reading, Readings};
 
 /// Runs what blocks for a while where it holds up nobody.
 pub(super) async fn off_the_loop<T: Send + 'static>(
@@ -88,32 +90,124 @@ pub(super) async fn of_tasks(
     Ok(StatisticsResponse { tasks, features_off: features.told() })
 }
 
-/// `/monitor/statistics`, and `/containers`, which tells the container and its status as well.
-pub(super) async fn list(context: &Context, with_container: bool) -> Response {
-    let readings = match read(context).await {
-        Ok(readings) => readings,
+/// Which containers are asked for: one, those of a framework, that of an executor, or all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    container: Option<String>,
+    framework: Option<String>,
+    executor: Option<String>,
+}
+
+impl Wanted {
+    fn of(query: Option<&str>) -> Result<Self, Refusal> {
+        let wanted = Wanted {
+            container: query_value(query, "container_id"),
+            framework: query_value(query, "framework_id"),
+            executor: query_value(query, "executor_id"),
+        };
+        match (&wanted.container, &wanted.framework, &wanted.executor) {
+            (Some(_), None, None) | (None, Some(_), _) | (None, None, None) => Ok(wanted),
+            _ => Err(Refusal::bad(
+                "Supported query parameters are container_id only, framework_id only, or \
+                 executor_id and framework_id only"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    fn accepts(&self, of: &Metered) -> bool {
+        let is = |wanted: &Option<String>, id: &str| wanted.as_ref().is_none_or(|want| want == id);
+        is(&self.container, of.container.as_str())
+            && is(&self.framework, of.framework.as_str())
+            // Known by the id of what the container is for.
+            && is(&self.executor, of.task.as_str())
+    }
+}
+
+/// `/containers`: what those use that the query asks for, and the container's status.
+pub(super) async fn containers_json(context: &Context, query: Option<&str>) -> Response {
+    let wanted = match Wanted::of(query) {
+        Ok(wanted) => wanted,
         Err(refusal) => return refusal.into_response(),
     };
-    let entry = |reading: &Reading| {
-        let mut entry = json!({
-            "executor_id": reading.of.task.as_str(),
-            "executor_name": reading.of.name,
-            "framework_id": reading.of.framework.as_str(),
-            "source": reading.of.task.as_str(),
-            "statistics": value(&json::to_vec(&reading.statistics)),
-        });
-        if with_container {
-            entry["container_id"] = reading.of.container.as_str().into();
-            let status = reading.of.status.as_ref();
-            entry["status"] = status.map_or_else(|| json!({}), |s| value(&json::to_vec(s)));
-        }
-        entry
+    let meter = context.meter.clone();
+    let read = match wanted == Wanted::default() {
+        true => read(context).await,
+        false => off_the_loop(move || meter.some(|of| wanted.accepts(of))).await,
     };
-    let list = Value::from_iter(readings.tasks.iter().map(entry));
-    ([(header::CONTENT_TYPE, "application/json")], list.to_string()).into_response()
+    list(query, read, |reading| {
+        let mut entry = entry(reading);
+        entry["container_id"] = reading.of.container.as_str().into();
+        let status = reading.of.status.as_ref();
+        entry["status"] = status.map_or_else(|| json!({}), |s| value(&json::to_vec(s)));
+        entry
+    })
+}
+
+/// `/monitor/statistics`.
+pub(super) async fn statistics_json(context: &Context, query: Option<&str>) -> Response {
+    list(query, read(context).await, entry)
+}
+
+fn list(
+    query: Option<&str>,
+    read: Result<Readings, Refusal>,
+    entry: impl Fn(&Reading) -> Value,
+) -> Response {
+    let list = read.map(|readings| Value::from_iter(readings.tasks.iter().map(entry)));
+    let answered = list.and_then(|list| answer_text(query, &list.to_string()));
+    answered.unwrap_or_else(IntoResponse::into_response)
+}
+
+fn entry(reading: &Reading) -> Value {
+    json!({
+        "executor_id": reading.of.task.as_str(),
+        "executor_name": reading.of.name,
+        "framework_id": reading.of.framework.as_str(),
+        "source": reading.of.task.as_str(),
+        "statistics": value(&json::to_vec(&reading.statistics)),
+    })
 }
 
 /// What was written as JSON a moment ago.
 fn value(json: &[u8]) -> Value {
     serde_json::from_slice(json).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_are_chosen_as_mesos_chooses_them() {
+        let of = Metered {
+            framework: "f".into(),
+            task: "e".into(),
+            name: String::new(),
+            role: "*".to_owned(),
+            container: "c".into(),
+            status: None,
+            cpus: 1.0,
+            cpus_limit: None,
+        };
+        for (query, expected) in [
+            (None, true),
+            (Some("jsonp=show"), true),
+            (Some("container_id=c"), true),
+            (Some("container_id=zzz"), false),
+            (Some("container_id="), false),
+            (Some("framework_id=f"), true),
+            (Some("framework_id=g"), false),
+            (Some("framework_id=f&executor_id=e"), true),
+            (Some("framework_id=f&executor_id=x"), false),
+            (Some("framework_id=g&executor_id=e"), false),
+        ] {
+            assert_eq!(Wanted::of(query).unwrap().accepts(&of), expected, "{query:?}");
+        }
+        for bad in
+            ["executor_id=e", "container_id=c&framework_id=f", "container_id=c&executor_id=e"]
+        {
+            assert_eq!(Wanted::of(Some(bad)).unwrap_err().code, StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
 }

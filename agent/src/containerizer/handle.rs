@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mezzo_agent_accounting::{Devices, Feature, Grant, PortPolicy, Status};
 use mezzo_proto::storage::v1::ContainerRecord;
+use mezzo_telemetry::Counter;
 use mezzo_types::{AgentId, ContainerId, ExecutorId, FrameworkId, Resources};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{self, JoinSet};
@@ -27,7 +28,7 @@ use super::{
 use crate::accounts::{Accounts, Holder};
 use crate::cgroups::{Cgroups, ContainerCgroup, Facts, Usage};
 use crate::checks::Checks;
-use crate::fetcher::Fetcher;
+use crate::fetcher::{Fetcher, Fetches};
 use crate::gpus::{Gpus, TooFew};
 use crate::isolators::{Demand, Isolators};
 use crate::sandbox::{SandboxError, SandboxOf, Sandboxes, sandbox_path};
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub(super) isolators: Isolators,
     pub(super) sandboxes: Sandboxes,
     pub(super) fetcher: Fetcher,
+    /// Containers that could not be destroyed, or not for long.
+    pub(super) destroy_errors: Counter,
     pub(super) link: LauncherLink,
     pub(super) routes: Routes,
     pub(super) null: OwnedFd,
@@ -150,6 +153,7 @@ impl Containerizer {
             isolators,
             sandboxes,
             fetcher: Fetcher::default(),
+            destroy_errors: Counter::default(),
             link,
             routes,
             null,
@@ -447,6 +451,15 @@ impl Containerizer {
     /// What keeps containers to their devices; `None` while that is being found out, and where devices are not isolated.
     pub fn device_guard(&self) -> Option<DeviceGuard> {
         self.shared.device_guard.get().cloned()
+    }
+
+    /// How many containers could not be destroyed, or not for long.
+    pub(crate) fn destroy_errors(&self) -> &Counter {
+        &self.shared.destroy_errors
+    }
+
+    pub(crate) fn fetches(&self) -> &Fetches {
+        self.shared.fetcher.fetches()
     }
 
     pub(crate) fn sandboxes(&self) -> &Sandboxes {

@@ -461,7 +461,7 @@ impl Run {
         }
         if let Some(cgroup) = self.cgroup.take() {
             mezzo_fault_points::hit!("agent.destroy.killed");
-            destroy(&cgroup).await;
+            destroy(&cgroup, &self.shared.destroy_errors).await;
             mezzo_fault_points::hit!("agent.destroy.removed");
         }
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());

@@ -32,6 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mezzo_proto::v1::command_info::Uri;
+use mezzo_telemetry::Counter;
 
 pub use error::{FetchError, FetchFault};
 
@@ -69,6 +70,15 @@ impl Default for Limits {
 #[derive(Clone, Debug, Default)]
 pub struct Fetcher {
     limits: Limits,
+    fetches: Fetches,
+}
+
+/// How the calls of a fetcher ended that had something to fetch. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Fetches {
+    pub succeeded: Counter,
+    /// Among them those that were cancelled, as in Mesos.
+    pub failed: Counter,
 }
 
 /// What all steps of one call share.
@@ -88,7 +98,11 @@ impl Context<'_> {
 
 impl Fetcher {
     pub fn new(limits: Limits) -> Fetcher {
-        Fetcher { limits }
+        Fetcher { limits, fetches: Fetches::default() }
+    }
+
+    pub fn fetches(&self) -> &Fetches {
+        &self.fetches
     }
 
     /// Fetches each URI into the directory `sandbox`, in order, and gives everything to `owner`
@@ -111,7 +125,13 @@ impl Fetcher {
                 Tree::open(sandbox, owner).and_then(|tree| fetch_one(uri, &tree, owner, &context));
             fetched.map_err(|fault| FetchError { uri: source::redacted(&uri.value), fault })
         };
-        uris.iter().map(fetch).collect()
+        let fetched: Result<Vec<PathBuf>, FetchError> = uris.iter().map(fetch).collect();
+        match &fetched {
+            Ok(files) if files.is_empty() => {}
+            Ok(_) => self.fetches.succeeded.inc(),
+            Err(_) => self.fetches.failed.inc(),
+        }
+        fetched
     }
 }
 

@@ -106,6 +106,18 @@ fn copies_local_files_and_marks_executables() {
 }
 
 #[test]
+fn counts_what_it_was_called_for() {
+    let place = Place::new();
+    let file = place.source("x", b"x");
+    place.fetcher.fetch(&[], &place.sandbox(), None, &Arc::default()).unwrap();
+    let two = [uri(&file), Uri { output_file: Some("y".into()), ..uri(&file) }];
+    place.fetcher.fetch(&two, &place.sandbox(), None, &Arc::default()).unwrap();
+    place.refuse(uri("/nonexistent/x"));
+    let fetches = place.fetcher.fetches();
+    assert_eq!((fetches.succeeded.get(), fetches.failed.get()), (1, 1));
+}
+
+#[test]
 fn says_why_a_local_file_cannot_be_had() {
     let place = Place::new();
     assert_eq!(

@@ -26,7 +26,7 @@ pub use others::{
 pub use resources::{
     attributes, by_role, endpoint, full, of_messages, quantities, resources, scalars,
 };
-pub use task::task;
+pub use task::{task, task_info};
 
 /// `"labels":[{"key":"k","value":"v"}]`, if there are any.
 pub fn labels(object: &mut Object<'_>, labels: &Option<v1::Labels>) {

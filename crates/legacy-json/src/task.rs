@@ -4,6 +4,7 @@ use mezzo_proto::{json, v1};
 
 use crate::labels;
 use crate::object::{object, text};
+use crate::others::command;
 use crate::resources::{of_messages, scalars};
 
 /// A task as `/state` and `/tasks` show it.
@@ -33,6 +34,24 @@ pub fn task(out: &mut Vec<u8>, task: &v1::Task) {
         }
         if let Some(check) = &task.health_check {
             object.message("health_check", check);
+        }
+    });
+}
+
+/// A task that waits for its executor as an agent's `/state` shows it: what its framework said of it.
+pub fn task_info(out: &mut Vec<u8>, info: &v1::TaskInfo, executor: &str) {
+    object(out, |object| {
+        object.text("id", &info.task_id.value);
+        object.text("name", &info.name);
+        object.text("slave_id", &info.agent_id.value);
+        object.field("resources", |out| of_messages(out, &info.resources));
+        object.text("role", allocation_role(&info.resources));
+        if let Some(of_task) = &info.command {
+            object.field("command", |out| command(out, of_task));
+        }
+        object.text("executor_id", executor);
+        if let Some(discovery) = &info.discovery {
+            object.message("discovery", discovery);
         }
     });
 }

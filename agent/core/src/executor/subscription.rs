@@ -115,6 +115,7 @@ impl Core {
             executor.served = true;
             let mut changes = Vec::new();
             let mut tasks = Vec::new();
+            let mut handed_over = Vec::new();
             for id in parcel.tasks {
                 let task_key: TaskKey = (key.0.clone(), id);
                 let Some(task) = self.tasks.get_mut(&task_key) else { continue };
@@ -123,9 +124,13 @@ impl Core {
                 }
                 tasks.push(TaskForExecutor { raw: task.raw.clone(), info: task.info.clone() });
                 changes.extend(self.task_record(&task_key));
+                handed_over.push(task_key);
             }
             // Before it is sent: what the executor may have must be asked for after a restart.
             self.persist(changes, false);
+            for task_key in handed_over {
+                self.view_task(&task_key);
+            }
             let event = match (parcel.group, tasks.pop()) {
                 (true, Some(last)) => {
                     tasks.push(last);

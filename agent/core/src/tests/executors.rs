@@ -14,7 +14,8 @@ use prost::Message;
 
 use super::{TERM, World, config, framework, grace, task};
 use crate::{
-    Effect, ExecutorEvent, ExecutorStreamId, Input, Limitation, Observed, RequestId, validate_call,
+    Effect, ExecutorEvent, ExecutorStreamId, Input, Limitation, Observed, RequestId, ViewChange,
+    validate_call,
 };
 
 const STREAM: ExecutorStreamId = ExecutorStreamId(1);
@@ -230,6 +231,24 @@ fn a_task_waits_for_its_executor() {
     assert_eq!(world.acknowledge("t").unwrap(), "TASK_RUNNING");
     assert_eq!(world.acknowledge("t").unwrap(), "TASK_FINISHED");
     assert!(world.records.tasks.is_empty() && world.records.executors.len() == 1);
+}
+
+#[test]
+fn readers_see_which_tasks_wait_for_their_executor() {
+    let mut world = World::registered();
+    let container = world.run_first("t");
+    let waits = |world: &mut World| {
+        let effects = std::mem::take(&mut world.effects);
+        let waits = effects.iter().filter_map(|effect| match effect {
+            Effect::View(ViewChange::Task(task)) => Some(task.waiting),
+            _ => None,
+        });
+        waits.collect::<Vec<bool>>()
+    };
+    assert_eq!(waits(&mut world), [true]);
+    world.started(&container);
+    world.subscribe(STREAM);
+    assert_eq!(waits(&mut world).last(), Some(&false));
 }
 
 #[test]
