@@ -79,6 +79,29 @@ impl Inbox {
     }
 }
 
+/// Sees how much waits for the loop, and does not keep it alive.
+#[derive(Debug, Clone)]
+pub(crate) struct Queues {
+    calls: mpsc::WeakSender<Message>,
+    agents: mpsc::WeakSender<Message>,
+}
+
+impl Queues {
+    /// What frameworks and operators want.
+    pub(crate) fn calls(&self) -> usize {
+        waiting(&self.calls)
+    }
+
+    /// What agents say.
+    pub(crate) fn agents(&self) -> usize {
+        waiting(&self.agents)
+    }
+}
+
+fn waiting(queue: &mpsc::WeakSender<Message>) -> usize {
+    queue.upgrade().map_or(0, |queue| queue.max_capacity() - queue.capacity())
+}
+
 /// A way to the leader's loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
@@ -96,6 +119,11 @@ impl Handle {
         let next_id = Arc::new(AtomicU64::new(1));
         let handle = Self { calls, agents, next_id, names: StreamNames::default() };
         (handle, Inbox { calls: of_calls, agents: of_agents, agents_next: false })
+    }
+
+    /// What waits for the loop, for those who only look.
+    pub(crate) fn queues(&self) -> Queues {
+        Queues { calls: self.calls.downgrade(), agents: self.agents.downgrade() }
     }
 
     fn id(&self) -> u64 {

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::handle::{Inbox, Message};
+use crate::metrics::Meters;
 use crate::outbox::{Destination, Outbox};
 use crate::queue;
 use crate::view::View;
@@ -100,8 +101,8 @@ pub(crate) struct Leader<L> {
     outbox: Outbox<Outgoing>,
     /// Streams and links that got their first answer.
     greeted: HashSet<Destination>,
-    /// The position that each entry on its way through the log completes, oldest first.
-    in_flight: VecDeque<Position>,
+    /// The position that each entry on its way through the log completes, and when it left; oldest first.
+    in_flight: VecDeque<(Position, Instant)>,
     /// Commands that wait for their turn to become an entry.
     gathered: CommandBatch,
     persisted: Position,
@@ -109,6 +110,7 @@ pub(crate) struct Leader<L> {
     gathered_due: Option<Instant>,
     /// The core was told that the disk has no room.
     short: bool,
+    meters: Meters,
 }
 
 impl<L: Log> Leader<L> {
@@ -119,6 +121,7 @@ impl<L: Log> Leader<L> {
         view: View,
         statistics: watch::Sender<Statistics>,
         inbox: Inbox,
+        meters: Meters,
     ) -> Self {
         Self {
             core,
@@ -137,6 +140,7 @@ impl<L: Log> Leader<L> {
             persisted: Position(0),
             gathered_due: None,
             short: false,
+            meters,
         }
     }
 
@@ -198,6 +202,8 @@ impl<L: Log> Leader<L> {
                 }
             }
             self.settle()?;
+            self.meters.dispatches.set(committed.len() as f64);
+            self.meters.queued.set(self.gathered.commands.len() as f64);
         }
     }
 
@@ -259,7 +265,8 @@ impl<L: Log> Leader<L> {
     }
 
     fn entry_committed(&mut self) {
-        let Some(position) = self.in_flight.pop_front() else { return };
+        let Some((position, since)) = self.in_flight.pop_front() else { return };
+        self.meters.store.observe(since.elapsed());
         mezzo_fault_points::hit!("master.outbox.released");
         for (to, outgoing) in self.outbox.committed(position) {
             self.deliver(to, outgoing);
@@ -316,7 +323,7 @@ impl<L: Log> Leader<L> {
         self.gathered_due = None;
         let batch = std::mem::take(&mut self.gathered);
         if !batch.commands.is_empty() {
-            self.in_flight.push_back(self.persisted);
+            self.in_flight.push_back((self.persisted, Instant::now()));
             mezzo_fault_points::hit!("master.log.appending");
             self.log.append(batch.encode_to_vec())?;
             mezzo_fault_points::hit!("master.log.appended");

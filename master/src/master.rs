@@ -19,7 +19,7 @@ use crate::flags::Flags;
 use crate::handle::Handle;
 use crate::leader::Leader;
 use crate::log::{self, ReplicatedLog};
-use crate::metrics;
+use crate::metrics::{self, Meters, TimedAllocator};
 use crate::registry_store::{RegistryError, RegistryStore};
 use crate::view::{MasterFacts, Memory, View};
 
@@ -83,7 +83,12 @@ pub async fn run(
     let registry_error = |source| MasterError::Registry { path: flags.work_dir.clone(), source };
     let store = RegistryStore::open(&flags.work_dir).map_err(registry_error)?;
     let disk = store.store().clone();
+    let metrics = Arc::new(Metrics::new());
+    let registry = store.clone();
+    let fetch = metrics.timer("registrar/state_fetch_ms");
+    let fetching = fetch.start();
     let (log, recovered) = log::lead(store).await.map_err(MasterError::Log)?;
+    drop(fetching);
 
     mezzo_fault_points::hit!("master.start.recovered");
     // The port is taken before anything is promised on it, and served once there is a leader.
@@ -106,22 +111,25 @@ pub async fn run(
     config.registry_gc_interval = flags.registry_gc_interval;
     config.registry_max_agent_age = flags.registry_max_agent_age;
     config.registry_max_agent_count = flags.registry_max_agent_count;
-    let allocator = Box::new(DrfAllocator::new(AllocatorConfig::default()));
+    let allocator = DrfAllocator::new(AllocatorConfig::default());
+    let allocator = Box::new(TimedAllocator::new(allocator, &metrics));
     let core = Master::recover(config, recovered.term, &recovered.registry, allocator, clock.now());
 
-    let metrics = Arc::new(Metrics::new());
     let (statistics, seen) = watch::channel(core.statistics());
-    metrics::register(&metrics, seen, clock);
+    metrics::register(&metrics, seen.clone(), clock);
     metrics::register_store(&metrics, &disk);
+    metrics::register_registry(&metrics, registry);
     let memory = Memory {
         completed_frameworks: flags.max_completed_frameworks,
         completed_tasks_per_framework: flags.max_completed_tasks_per_framework,
     };
     let view = View::new(memory, flags.max_operator_event_stream_subscribers);
-    metrics::register_view(&metrics, view.clone());
+    metrics::register_view(&metrics, view.clone(), seen);
     // Ends with this function.
     let _passing = AbortOnDrop(tokio::spawn(view.clone().pass_on()));
     let (handle, inbox) = Handle::new();
+    metrics::register_queues(&metrics, handle.queues());
+    let meters = Meters::new(&metrics);
     let open_files = mezzo_http_server::raise_open_files();
     let connections = mezzo_http_server::connections_beside(open_files, Share::Most);
     let limits = Limits { peer: flags.peer_timeout, ..Limits::new(connections) };
@@ -154,7 +162,7 @@ pub async fn run(
     let router = api::router(context).await.map_err(MasterError::Api)?;
     let (stop, stopped) = watch::channel(false);
     let (log, committed): (ReplicatedLog, mpsc::Receiver<()>) = log.split();
-    let leader = Leader::new(core, clock, log, view, statistics, inbox);
+    let leader = Leader::new(core, clock, log, view, statistics, inbox, meters);
     let mut leading = tokio::spawn(leader.run(committed, heartbeat, stopped));
     // Connections that are open at the end are dropped, not drained: frameworks and agents reconnect to
     // whoever leads next.
@@ -197,6 +205,7 @@ impl Drop for AbortOnDrop {
 }
 
 fn master_info(flags: &Flags, address: SocketAddr, cluster_id: &str) -> v1::MasterInfo {
+    use v1::master_info::capability::Type::{AgentDraining, AgentUpdate, QuotaV2};
     let hostname = flags.hostname.clone().unwrap_or_else(|| address.ip().to_string());
     // Mesos stores the IPv4 address as the bytes lie in memory: network order read little-endian.
     let ip = match address.ip() {
@@ -215,6 +224,9 @@ fn master_info(flags: &Flags, address: SocketAddr, cluster_id: &str) -> v1::Mast
             ip: Some(address.ip().to_string()),
             port: i32::from(address.port()),
         }),
+        capabilities: [AgentUpdate, AgentDraining, QuotaV2]
+            .map(|kind| v1::master_info::Capability { r#type: Some(kind as i32) })
+            .to_vec(),
         ..v1::MasterInfo::default()
     }
 }

@@ -1,4 +1,21 @@
-//! The core's statistics under the names that Mesos' monitoring documents (`docs/monitoring.md`).
+//! What the master does under the names that Mesos' monitoring documents (`docs/monitoring.md`). All of it is
+//! counted as it happens or read when somebody asks, and costs the same however large the cluster is.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | here | the core's statistics, the store, the port |
+//! | `messages` | messages, endings of tasks and operations, by kind |
+//! | `cluster` | resources, and frameworks one by one |
+//! | `registrar` | the log and the registry |
+//! | `allocator` | the allocator with a stop-watch |
+
+mod allocator;
+mod cluster;
+mod messages;
+mod registrar;
+
+#[cfg(test)]
+mod tests;
 
 use mezzo_http_server::Gate;
 use mezzo_master_core::Statistics;
@@ -7,8 +24,12 @@ use mezzo_store::Store;
 use mezzo_telemetry::{Families, Labels, Metrics, Readings};
 use tokio::sync::watch;
 
+pub(crate) use allocator::TimedAllocator;
+pub(crate) use cluster::register_view;
+pub(crate) use registrar::{Meters, register_registry};
+
 use crate::clock::Clock;
-use crate::view::View;
+use crate::handle::Queues;
 
 /// States that a task is in for a while: gauges.
 const NOW: [(TaskState, &str); 5] = [
@@ -39,6 +60,7 @@ pub(crate) fn register(metrics: &Metrics, statistics: watch::Receiver<Statistics
     metrics.source(move |readings| {
         let statistics = statistics.borrow();
         read(&statistics, clock, readings);
+        messages::read(&statistics, readings);
         read_messages(&statistics, readings);
     });
 }
@@ -61,10 +83,14 @@ pub(crate) fn register_store(metrics: &Metrics, store: &Store) {
     });
 }
 
-/// Makes the endpoints show how many listen to operator events.
-pub(crate) fn register_view(metrics: &Metrics, view: View) {
+/// Makes the endpoints show how much waits for the leader's loop.
+pub(crate) fn register_queues(metrics: &Metrics, queues: Queues) {
     metrics.source(move |readings| {
-        readings.gauge("master/operator_event_stream_subscribers", view.subscribers() as f64);
+        readings.gauge("master/event_queue_messages", queues.agents() as f64);
+        readings.gauge("master/event_queue_http_requests", queues.calls() as f64);
+        // The loop calls the allocator: nothing ever waits for it. Mesos has the second name for old dashboards.
+        readings.gauge("allocator/mesos/event_queue_dispatches", 0.0);
+        readings.gauge("allocator/event_queue_dispatches", 0.0);
     });
 }
 

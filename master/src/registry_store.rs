@@ -135,6 +135,18 @@ impl RegistryStore {
         Ok((registry, applied))
     }
 
+    /// Bytes of all keys and records. Reads all of them.
+    pub(crate) fn size(&self) -> Result<u64, RegistryError> {
+        let mut bytes = 0;
+        for family in [AGENTS, FRAMEWORKS, PLACEMENTS, OPERATIONS, WEIGHTS, QUOTAS, META] {
+            for item in self.store.scan(family, b"") {
+                let (key, value) = item.map_err(RegistryError::Read)?;
+                bytes += (key.len() + value.len()) as u64;
+            }
+        }
+        Ok(bytes)
+    }
+
     fn records<M: Message + Default>(
         &self,
         family: &str,

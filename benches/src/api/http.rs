@@ -45,16 +45,20 @@ pub fn request(address: &str, call: &str, accept: Encoding, close: bool) -> Stri
 }
 
 /// Reads the answer to a call to its end; `keep` gets the body's bytes, with its framing.
-pub fn read(
-    address: &str,
-    call: &str,
-    accept: Encoding,
-    mut keep: impl FnMut(&[u8]),
-) -> Result<Took> {
+pub fn read(address: &str, call: &str, accept: Encoding, keep: impl FnMut(&[u8])) -> Result<Took> {
+    exchange(address, &request(address, call, accept, true), keep)
+}
+
+/// Reads the answer to a GET of a path to its end.
+pub fn get(address: &str, path: &str) -> Result<Took> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    exchange(address, &request, |_| {})
+}
+
+fn exchange(address: &str, request: &str, mut keep: impl FnMut(&[u8])) -> Result<Took> {
     let begin = Instant::now();
     let mut stream = TcpStream::connect(address).context("cannot connect")?;
     stream.set_read_timeout(Some(PATIENCE)).context("cannot set a timeout")?;
-    let request = request(address, call, accept, true);
     stream.write_all(request.as_bytes()).context("cannot send the call")?;
     let mut piece = vec![0; PIECE];
     let (mut head, mut first_byte) = (Vec::new(), Duration::ZERO);

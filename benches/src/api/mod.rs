@@ -121,7 +121,9 @@ mod tests {
     fn a_state_is_read_whole() {
         let size = state::Size { agents: 20, tasks_per_agent: 3, frameworks: 2, reads: 2 };
         let names = small(state::measure(&size));
-        assert!(names.contains(&"api/state") && names.contains(&"api/state-json"), "{names:?}");
+        for name in ["api/state", "api/state-json", "api/legacy-state", "api/legacy-tasks"] {
+            assert!(names.contains(&name), "{name}: {names:?}");
+        }
     }
 
     #[test]

@@ -20,6 +20,15 @@ pub struct Size {
     pub reads: usize,
 }
 
+/// What tools ask for beside the whole state, from the dearest to the cheapest.
+const PATHS: [(&str, &str); 5] = [
+    ("/state", "api/legacy-state"),
+    ("/frameworks", "api/legacy-frameworks"),
+    ("/slaves", "api/legacy-slaves"),
+    ("/state-summary", "api/legacy-summary"),
+    ("/tasks?limit=1000", "api/legacy-tasks"),
+];
+
 const CALL: &str = r#"{"type":"GET_STATE"}"#;
 
 pub async fn measure(size: &Size) -> Result<Vec<Measurement>> {
@@ -65,6 +74,9 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
             let what = Read { address: &address, encoding, reads, tasks, names, master };
             rows.extend(what.measure(&conditions)?);
         }
+        for (path, name) in PATHS {
+            rows.push(path_row(&address, path, name, reads, &conditions)?);
+        }
         Ok(rows)
     };
     let mut rows = tokio::task::spawn_blocking(read).await.context("reads ended early")??;
@@ -84,6 +96,35 @@ async fn on(stage: &mut Stage, size: &Size) -> Result<Vec<Measurement>> {
     });
     // 400,000 tasks are not torn down one by one: the cluster goes with all of them.
     Ok(rows)
+}
+
+/// An endpoint of Mesos before its v1 API.
+fn path_row(
+    address: &str,
+    path: &str,
+    name: &'static str,
+    reads: usize,
+    conditions: &Conditions,
+) -> Result<Measurement> {
+    let warm = http::get(address, path)?;
+    let mut times = Vec::new();
+    for _ in 0..reads {
+        times.push(http::get(address, path)?.whole.as_secs_f64() * 1e3);
+    }
+    Ok(Measurement {
+        name,
+        value: median(&times),
+        unit: "ms",
+        goal: None,
+        baseline: None,
+        conditions: conditions.clone(),
+        note: format!(
+            "median of {reads} reads of {path}, {} bytes, with as many tasks; the first one, for which everything is \
+             encoded, {:.1} ms",
+            warm.bytes,
+            warm.whole.as_secs_f64() * 1e3,
+        ),
+    })
 }
 
 /// What is read is the whole state.

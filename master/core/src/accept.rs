@@ -74,6 +74,9 @@ impl Master {
         }
         let Some(first) = offers.first() else { return };
         self.statistics.offers_accepted += offers.len() as u64;
+        if let Some(counts) = self.statistics.framework(framework) {
+            counts.offers_accepted.add(offers.len() as u64);
+        }
         let mut remaining = Resources::default();
         for offer in &offers {
             remaining += &offer.resources;

@@ -49,7 +49,9 @@ impl Master {
         let Some(agent) = self.agents.get_mut(id) else { return };
         let Some(framework) = self.frameworks.get_mut(&key.0) else { return };
         framework.executors.insert((id.clone(), key.1.clone()));
-        let info = executor.info.clone();
+        // Readers see whose the resources are, as they do with tasks.
+        let resources = executor.resources.to_proto();
+        let info = v1::ExecutorInfo { resources, ..executor.info.clone() };
         let change = ViewChange::Executor { framework: key.0.clone(), agent: id.clone(), info };
         agent.executors.insert(key, executor);
         self.view(change);

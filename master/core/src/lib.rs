@@ -64,5 +64,8 @@ pub use invariants::Violation;
 pub use master::Master;
 pub use order::Order;
 pub use registry::{Registry, is_default_weight, is_no_quota};
-pub use statistics::{MessageCounts, Statistics};
+pub use statistics::{
+    AgentMessages, CALL_TYPES, Count, EVENT_TYPES, Ending, FrameworkCounts, MessageCounts,
+    OPERATION_STATES, OPERATION_TYPES, OperationCounts, Statistics,
+};
 pub use throttle::{CallRate, CallRates, WAITING_MAX};

@@ -29,6 +29,9 @@ impl Master {
         if let Some(agent) = &agent {
             self.heard(now, agent);
         }
+        if let Some(message) = &message.message {
+            self.statistics.agent_message_received(message);
+        }
         match (message.message, agent) {
             (Some(FromAgent::Register(register)), None) => self.register(now, link, register),
             (Some(FromAgent::StatusUpdate(update)), Some(agent)) => {

@@ -111,6 +111,7 @@ impl Master {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Subscribe { stream, call, principal } => {
+                self.statistics.subscribe_received(&call);
                 self.subscribe(now, stream, *call, principal);
             }
             Input::Call { request, stream, call, task_infos } => {
@@ -225,6 +226,10 @@ impl Master {
     }
 
     pub(crate) fn send_event(&mut self, stream: StreamId, event: Event, after: Position) {
+        let framework = self.streams.get(&stream).and_then(|id| self.statistics.framework(id));
+        if let (Some(framework), Some(number)) = (framework, event.r#type) {
+            framework.event(number);
+        }
         self.effects.push_back(Effect::Event { stream, event: Box::new(event), after });
     }
 

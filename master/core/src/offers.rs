@@ -92,6 +92,9 @@ impl Master {
                 },
             );
             self.statistics.offers_sent += 1;
+            if let Some(counts) = self.statistics.framework(&framework.id) {
+                counts.offers_sent.add(1);
+            }
             self.view(ViewChange::Offer(offer));
         }
         for (id, (after, offers)) in by_framework {
@@ -126,6 +129,9 @@ impl Master {
     pub(crate) fn rescind_offer(&mut self, now: Now, id: &OfferId) {
         let Some(offer) = self.take_offer(now, id) else { return };
         self.statistics.offers_rescinded += 1;
+        if let Some(counts) = self.statistics.framework(&offer.framework) {
+            counts.offers_rescinded.add(1);
+        }
         self.allocator.recover(now, &offer.framework, &offer.agent, &offer.resources, None);
         let stream = self.frameworks.get(&offer.framework).and_then(|f| f.stream);
         let Some(stream) = stream else { return };
@@ -153,6 +159,9 @@ impl Master {
             }
             if let Some(offer) = self.take_offer(now, &id) {
                 self.statistics.offers_declined += 1;
+                if let Some(counts) = self.statistics.framework(framework) {
+                    counts.offers_declined.add(1);
+                }
                 self.allocator.recover(
                     now,
                     framework,

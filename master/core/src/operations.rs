@@ -88,6 +88,9 @@ impl Master {
             framework_id: placement.framework_id.clone(),
             info: placement.info.clone(),
         };
+        if let Some(framework) = framework {
+            self.statistics.operation_of(framework, operation.info.r#type());
+        }
         self.insert_operation(operation);
         self.view_operation(uuid);
         Some((placement, master_to_agent::Message::ApplyOperation(message)))
@@ -103,6 +106,7 @@ impl Master {
     /// Lists an operation with its agent and its framework.
     pub(crate) fn insert_operation(&mut self, operation: Operation) {
         let uuid = operation.uuid;
+        self.statistics.operations.came(operation.info.r#type(), operation.latest.state());
         if let Some(agent) = self.agents.get_mut(&operation.agent) {
             agent.operations.insert(operation.order, uuid);
         }
@@ -118,6 +122,7 @@ impl Master {
         let mut forgotten = Vec::new();
         for uuid in uuids {
             let Some(operation) = self.operations.remove(uuid) else { continue };
+            self.statistics.operations.left(operation.info.r#type(), operation.latest.state());
             if let Some(agent) = self.agents.get_mut(&operation.agent) {
                 agent.operations.remove(&operation.order);
                 if agent.drain.is_some() {
@@ -144,6 +149,8 @@ impl Master {
     fn end_operation(&mut self, now: Now, uuid: Uuid16, status: v1::OperationStatus) {
         let Some(operation) = self.operations.get_mut(&uuid) else { return };
         let finished = status.state() == OperationState::OperationFinished;
+        let (was, is) = (operation.latest.state(), status.state());
+        self.statistics.operations.moved(operation.info.r#type(), was, is);
         operation.latest = status;
         let (agent_id, steps) = (operation.agent.clone(), operation.steps.clone());
         self.view_operation(uuid);

@@ -32,7 +32,11 @@ impl Master {
             for quota in &quotas {
                 self.check_consumption(quota)?;
             }
-            self.check_capacity(&quotas, "give 'force' to set it all the same")?;
+            self.check_capacity(&quotas).map_err(|over| {
+                Refusal::BadRequest(format!(
+                    "quota_configs: {over}: give 'force' to set it all the same"
+                ))
+            })?;
         }
         Ok(self.put_quotas(now, quotas))
     }
@@ -47,10 +51,10 @@ impl Master {
             )));
         }
         if !request.force.unwrap_or(false) {
-            self.check_capacity(
-                std::slice::from_ref(&quota),
-                "give 'force' to set it all the same",
-            )?;
+            // A conflict, where UPDATE_QUOTA is a bad request: both as with Mesos.
+            self.check_capacity(std::slice::from_ref(&quota)).map_err(|over| {
+                Refusal::Conflict(format!("{over}: give 'force' to set it all the same"))
+            })?;
         }
         Ok(self.put_quotas(now, vec![quota]))
     }
@@ -111,7 +115,7 @@ impl Master {
     }
 
     /// All guarantees together must fit into the cluster.
-    fn check_capacity(&self, changed: &[QuotaConfig], hint: &str) -> Result<(), Refusal> {
+    fn check_capacity(&self, changed: &[QuotaConfig]) -> Result<(), String> {
         let mut guaranteed = Quantities::new();
         let kept = self.quotas.values().filter(|q| !changed.iter().any(|c| c.role == q.role));
         for quota in kept.chain(changed) {
@@ -124,11 +128,11 @@ impl Master {
         }
         for (name, amount) in guaranteed.iter() {
             if amount > capacity.get(name) {
-                return Err(Refusal::BadRequest(format!(
-                    "quota_configs: the guarantees of all roles come to {name}:{amount}, but the \
-                     cluster has {name}:{}: {hint}",
+                return Err(format!(
+                    "the guarantees of all roles come to {name}:{amount}, but the cluster has \
+                     {name}:{}",
                     capacity.get(name)
-                )));
+                ));
             }
         }
         Ok(())

@@ -250,6 +250,7 @@ impl Master {
         if let Some(principal) = &framework.info.principal {
             self.statistics.count_messages_of(principal);
         }
+        self.statistics.framework_subscribed(id);
         framework.heartbeat_due_ns = due;
         framework.recovered = false;
         match framework.registered_unix_ns {
@@ -337,7 +338,7 @@ impl Master {
     pub(crate) fn remove_framework(&mut self, now: Now, id: &FrameworkId) -> Position {
         let stream = self.frameworks.get(id).and_then(|f| f.stream);
         self.disconnect(now, id);
-        let Some(framework) = self.frameworks.remove(id) else { return Position(0) };
+        let Some(mut framework) = self.frameworks.remove(id) else { return Position(0) };
         if let Some(due) = framework.failover_due_ns {
             self.timers.cancel(due, Timer::Failover(id.clone()));
         }
@@ -350,19 +351,24 @@ impl Master {
             }),
         }));
         let mut agents = BTreeSet::new();
-        for (task_id, task) in &framework.tasks {
+        for (task_id, task) in &mut framework.tasks {
             if task.holds_resources {
                 self.allocator.recover(now, id, &task.agent, &task.resources, None);
             }
             let ended = mezzo_types::is_terminal(task.state);
             let last = if ended { task.state } else { TaskState::TaskKilled };
-            self.statistics.task_moved(Some(task.visible_state() as i32), Some(last as i32));
-            self.statistics.task_moved(Some(last as i32), None);
+            if task.counted.is_some() {
+                task.count_as(&mut self.statistics, Some(last));
+                task.count_as(&mut self.statistics, None);
+            }
             let status = (!ended).then(|| {
                 let message = format!("Framework '{id}' was removed");
                 let (agent, reason) = (Some(&task.agent), Some(Reason::FrameworkRemoved));
                 Arc::new(from_master(now, task_id, agent, last, reason, message))
             });
+            if let Some(status) = &status {
+                self.statistics.task_ended(id, status);
+            }
             let news = TaskNews { state: last, ..task.news(status) };
             self.view(ViewChange::TaskNews(news));
             agents.insert(task.agent.clone());
@@ -392,6 +398,7 @@ impl Master {
         if let Some(principal) = principal.filter(|_| !self.frameworks.values().any(shared)) {
             self.statistics.forget_messages_of(principal);
         }
+        self.statistics.forget_framework(id);
         self.allocator.remove_framework(id);
         self.inverse_offers.forget_answers_of(id);
         self.completed.insert(id.clone(), framework.info);

@@ -8,6 +8,7 @@ use mezzo_proto::v1::{TaskState, TaskStatus};
 use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Resources, TaskId};
 
 use crate::effect::TaskNews;
+use crate::statistics::Statistics;
 use crate::status::from_master;
 
 /// Where a launch stands among those sent to one agent: (term, sequence).
@@ -42,6 +43,9 @@ pub(crate) struct Task {
     pub(crate) kill: Option<Option<v1::KillPolicy>>,
     /// Set while the agent is unreachable: when it became so.
     pub(crate) unreachable_since_unix_ns: Option<i64>,
+    /// The state that it is counted and shown in. None while only the ledger tells of it: its agent is awaited, and
+    /// nobody knows its state or its name.
+    pub(crate) counted: Option<TaskState>,
 }
 
 impl Task {
@@ -51,6 +55,22 @@ impl Task {
             Some(_) if !mezzo_types::is_terminal(self.state) => TaskState::TaskUnreachable,
             _ => self.state,
         }
+    }
+
+    /// Counts it in its visible state from now on.
+    pub(crate) fn count(&mut self, statistics: &mut Statistics) {
+        self.count_as(statistics, Some(self.visible_state()));
+    }
+
+    /// Counts it in another state from now on, or no more.
+    pub(crate) fn count_as(&mut self, statistics: &mut Statistics, state: Option<TaskState>) {
+        let before = std::mem::replace(&mut self.counted, state);
+        statistics.task_moved(before.map(|s| s as i32), state.map(|s| s as i32));
+    }
+
+    /// Whether the framework was told of its ending already.
+    pub(crate) fn ending_told(&self) -> bool {
+        self.last_status.as_ref().is_some_and(|last| mezzo_types::is_terminal(last.state()))
     }
 
     /// What the framework is told last of a task whose agent will report no more. An ending that was
@@ -92,7 +112,7 @@ impl Task {
             container: info.and_then(|i| i.container.clone()),
             health_check: info.and_then(|i| i.health_check.clone()),
             kill_policy: info.and_then(|i| i.kill_policy),
-            user: info.and_then(|i| i.command.as_ref()).and_then(|c| c.user.clone()),
+            user: info.and_then(user_of),
             limits: info.map(|i| i.limits.clone()).unwrap_or_default(),
         }
     }
@@ -108,4 +128,11 @@ impl Task {
             status_update_uuid: self.unacknowledged.as_ref().and_then(|s| s.uuid.clone()),
         }
     }
+}
+
+/// The user that the task names, or else its executor.
+fn user_of(info: &v1::TaskInfo) -> Option<String> {
+    let own = info.command.as_ref().and_then(|command| command.user.as_ref());
+    let executor = info.executor.as_ref().and_then(|executor| executor.command.as_ref());
+    own.or_else(|| executor?.user.as_ref()).cloned()
 }

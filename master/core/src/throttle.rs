@@ -113,6 +113,7 @@ impl Master {
             Ok(id) => id,
             Err(refusal) => return self.reply(request, Err(refusal)),
         };
+        self.statistics.call_received(&id, &call);
         let principal = self.principal_of(&id);
         let counts = principal.as_deref().and_then(|p| self.statistics.messages.get(p));
         if let Some(counts) = counts {

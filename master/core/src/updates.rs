@@ -9,7 +9,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Position, TaskId};
+use mezzo_types::{AgentId, FrameworkId, Now, Position, TaskId};
 
 use crate::effect::ViewChange;
 use crate::input::LinkId;
@@ -48,15 +48,15 @@ impl Master {
         if repeated {
             return self.repeated_update(now, link, &framework, status, latest);
         }
-        if let Some(executor) = &status.executor_id {
-            task.executor = Some(ExecutorId::from(executor));
-        }
         let shared = Arc::new(status.clone());
         if status.uuid.is_some() {
             task.unacknowledged = Some(Arc::clone(&shared));
         }
         // One that was told to have ended stays so: an agent never goes back, but a late message may.
         if !task.last_status.as_ref().is_some_and(|last| mezzo_types::is_terminal(last.state())) {
+            if mezzo_types::is_terminal(shared.state()) {
+                self.statistics.task_ended(&framework, &shared);
+            }
             task.last_status = Some(shared);
         }
         if is_on(Bug::MasterAcknowledgesUnread) {
@@ -108,11 +108,16 @@ impl Master {
         if mezzo_types::is_terminal(task.state) {
             return;
         }
-        self.statistics.task_moved(Some(task.visible_state() as i32), Some(state as i32));
         task.state = state;
+        // Its history begins with its end, then.
+        let unseen = task.counted.is_none().then(|| ViewChange::Task(task.to_view(None)));
+        task.count_as(&mut self.statistics, Some(state));
         if mezzo_types::is_terminal(state) && task.holds_resources {
             task.holds_resources = false;
             self.allocator.recover(now, framework, &task.agent, &task.resources, None);
+        }
+        if let Some(unseen) = unseen {
+            self.view(unseen);
         }
     }
 
@@ -180,8 +185,8 @@ impl Master {
         let mut tasks = Vec::new();
         for key @ (framework, id) in keys {
             let task = self.frameworks.get_mut(framework).and_then(|f| f.tasks.remove(id));
-            let Some(task) = task else { continue };
-            self.statistics.task_moved(Some(task.visible_state() as i32), None);
+            let Some(mut task) = task else { continue };
+            task.count_as(&mut self.statistics, None);
             if let Some(agent) = self.agents.get_mut(&task.agent) {
                 agent.tasks.remove(key);
                 if agent.drain.is_some() {

@@ -48,12 +48,14 @@ fn endpoint(path: &str, query: Option<&str>) -> Option<Endpoint> {
     })
 }
 
-/// What is no number counts as nothing, as in Mesos.
+/// What is no number counts as nothing, as in Mesos. A negative one is without bound: Mesos' command line asks for
+/// `limit=-1`.
 fn tasks_query(query: Option<&str>) -> TasksQuery {
-    let number = |name: &str| query_value(query, name)?.trim().parse().ok();
+    let number = |name: &str| query_value(query, name)?.trim().parse::<i64>().ok();
+    let count = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
     TasksQuery {
-        limit: number("limit").unwrap_or(TASKS),
-        offset: number("offset").unwrap_or(0),
+        limit: number("limit").map_or(TASKS, count),
+        offset: number("offset").map_or(0, count),
         ascending: query_value(query, "order").is_some_and(|order| order == "asc"),
         framework_id: query_value(query, "framework_id"),
         task_id: query_value(query, "task_id"),
@@ -108,6 +110,13 @@ pub(super) fn wrap(mut answer: Answer, script: Option<String>) -> (Answer, &'sta
     (answer, "text/javascript")
 }
 
+/// A short answer in JSON, or a script that calls a function with it.
+#[expect(clippy::result_large_err, reason = "the refusal is the whole answer, made once")]
+pub(super) fn json_or_script(json: String, query: Option<&str>) -> Result<Response, Response> {
+    let (answer, kind) = wrap(json.into_bytes().into(), script(query)?);
+    Ok(([(header::CONTENT_TYPE, kind)], answer.concat()).into_response())
+}
+
 pub(super) fn only_get(method: &Method) -> Response {
     let message = format!("Expecting one of {{ 'GET' }}, but received '{method}'");
     (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")], message).into_response()
@@ -123,7 +132,8 @@ mod tests {
         assert_eq!((query.limit, query.offset, query.ascending), (5, 0, true));
         assert_eq!(query.task_id.as_deref(), Some("a/b"));
         let query = tasks_query(Some("limit=-1&order=des"));
-        assert_eq!((query.limit, query.ascending, query.framework_id), (TASKS, false, None));
+        assert_eq!((query.limit, query.ascending, query.framework_id), (usize::MAX, false, None));
+        assert_eq!(tasks_query(Some("limit=many")).limit, TASKS);
     }
 
     #[test]

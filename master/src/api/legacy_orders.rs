@@ -12,9 +12,11 @@ use mezzo_proto::v1::master::Call;
 use mezzo_proto::v1::master::call::{self, Type};
 use mezzo_proto::v1::quota::QuotaRequest;
 
-use super::Context;
+use super::endpoints::json_or_script;
 use super::operator::{CallError, invoke};
+use super::reservations::is_operation;
 use super::scheduler_http::{receive, refuse};
+use super::{Context, form};
 
 /// Whether the path is one of these.
 pub(super) fn is_one(path: &str) -> bool {
@@ -27,6 +29,11 @@ pub(super) fn is_one(path: &str) -> bool {
         "/maintenance/status",
         "/machine/up",
         "/machine/down",
+        "/reserve",
+        "/unreserve",
+        "/create-volumes",
+        "/destroy-volumes",
+        "/logging/toggle",
     ];
     whole.contains(&path) || path.starts_with("/quota/")
 }
@@ -41,18 +48,21 @@ async fn answer(context: Context, path: &str, request: Request) -> Result<Respon
     let (parts, body) = request.into_parts();
     let decisions = &context.decisions;
     let order = match (path, &parts.method) {
-        ("/flags", &Method::GET) => return Ok(json_text(flags(&context))),
+        ("/flags", &Method::GET) => return json_or_script(flags(&context), parts.uri.query()),
         ("/weights", &Method::GET) => {
             let weights = decisions.weights();
             let weights: Vec<String> = weights.iter().map(json::to_string).collect();
-            return Ok(json_text(format!("[{}]", weights.join(","))));
+            return json_or_script(format!("[{}]", weights.join(",")), parts.uri.query());
         }
-        ("/quota", &Method::GET) => return Ok(json_text(json::to_string(&decisions.quotas()))),
+        ("/quota", &Method::GET) => {
+            return json_or_script(json::to_string(&decisions.quotas()), parts.uri.query());
+        }
         ("/maintenance/schedule", &Method::GET) => {
-            return Ok(json_text(json::to_string(&decisions.schedule())));
+            return json_or_script(json::to_string(&decisions.schedule()), parts.uri.query());
         }
         ("/maintenance/status", &Method::GET) => {
-            return Ok(json_text(json::to_string(&decisions.maintenance_status())));
+            let status = json::to_string(&decisions.maintenance_status());
+            return json_or_script(status, parts.uri.query());
         }
         ("/flags" | "/maintenance/status", other) => return Err(not_allowed(&["GET"], other)),
         ("/weights", &Method::PUT) => {
@@ -95,34 +105,43 @@ async fn answer(context: Context, path: &str, request: Request) -> Result<Respon
         }
         ("/teardown", &Method::POST) => {
             let body = receive(&context, &parts.headers, body).await?;
-            let framework = form_value(&body.bytes, "frameworkId").ok_or_else(|| {
-                let message = "Missing 'frameworkId' in the request's body: post the form \
-                               frameworkId=ID"
-                    .to_owned();
-                refuse(StatusCode::BAD_REQUEST, message)
-            })?;
-            let framework_id = v1::FrameworkId { value: framework };
+            let framework_id = v1::FrameworkId { value: form::needed(&body.bytes, "frameworkId")? };
             Call { teardown: Some(call::Teardown { framework_id }), ..call_of(Type::Teardown) }
         }
-        ("/machine/down" | "/machine/up" | "/teardown", other) => {
+        ("/reserve" | "/unreserve" | "/create-volumes" | "/destroy-volumes", &Method::POST) => {
+            let body = receive(&context, &parts.headers, body).await?;
+            form::operation(path, &body.bytes)?
+        }
+        (
+            "/machine/down" | "/machine/up" | "/teardown" | "/reserve" | "/unreserve"
+            | "/create-volumes" | "/destroy-volumes",
+            other,
+        ) => {
             return Err(not_allowed(&["POST"], other));
         }
+        ("/logging/toggle", &Method::GET) => match form::toggle(parts.uri.query())? {
+            Some(order) => order,
+            None => return Ok(form::level().into_response()),
+        },
+        ("/logging/toggle", other) => return Err(not_allowed(&["GET"], other)),
         (path, &Method::DELETE) => {
-            let role = percent_decoded(path.strip_prefix("/quota/").unwrap_or_default());
+            let role = form::percent_decoded(path.strip_prefix("/quota/").unwrap_or_default());
             let remove_quota = Some(call::RemoveQuota { role });
             Call { remove_quota, ..call_of(Type::RemoveQuota) }
         }
         (_, other) => return Err(not_allowed(&["DELETE"], other)),
     };
+    // It is done when the agent has done it.
+    let code = if is_operation(&order) { StatusCode::ACCEPTED } else { StatusCode::OK };
     match invoke(&context, order).await {
-        Ok(_) => Ok(StatusCode::OK.into_response()),
+        Ok(_) => Ok(code.into_response()),
         Err(CallError { code, message }) => {
             Err(refuse(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST), message))
         }
     }
 }
 
-fn call_of(kind: Type) -> Call {
+pub(super) fn call_of(kind: Type) -> Call {
     Call { r#type: Some(kind as i32), ..Call::default() }
 }
 
@@ -142,7 +161,7 @@ fn array<M: JsonMessage>(field: &str, what: &str, body: &Bytes) -> Result<M, Res
     json::from_slice(text.as_bytes()).map_err(|error| malformed(what, &error))
 }
 
-fn malformed(what: &str, error: &dyn std::error::Error) -> Response {
+pub(super) fn malformed(what: &str, error: &dyn std::error::Error) -> Response {
     refuse(StatusCode::BAD_REQUEST, format!("Failed to parse the {what} in the body: {error}"))
 }
 
@@ -151,10 +170,6 @@ fn not_allowed(allowed: &[&str], received: &Method) -> Response {
     let message = format!("Expecting one of {{ {list} }}, but received '{received}'");
     let allow = [(header::ALLOW, allowed.join(", "))];
     (StatusCode::METHOD_NOT_ALLOWED, allow, message).into_response()
-}
-
-fn json_text(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 fn flags(context: &Context) -> String {
@@ -166,45 +181,9 @@ fn flags(context: &Context) -> String {
     serde_json::json!({ "flags": flags }).to_string()
 }
 
-/// The first value of a name in a form's body.
-fn form_value(body: &Bytes, name: &str) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    text.trim().split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decoded(&value.replace('+', " "));
-        (key == name && !value.is_empty()).then_some(value)
-    })
-}
-
-/// `%41` is `A`; what is not well formed stays as it is.
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        rest = after;
-        let digit = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push(u8::try_from(high << 4 | low).unwrap_or(b'?'));
-                rest = after.get(2..).unwrap_or_default();
-            }
-            _ => bytes.push(*first),
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn forms_and_paths_are_decoded() {
-        let form = Bytes::from_static(b"x=1&frameworkId=a%2db+c&frameworkId=second");
-        assert_eq!(form_value(&form, "frameworkId").as_deref(), Some("a-b c"));
-        assert_eq!(form_value(&Bytes::from_static(b"frameworkId="), "frameworkId"), None);
-        assert_eq!(percent_decoded("%zz%4%41"), "%zz%4A");
-    }
 
     #[test]
     fn a_body_cannot_break_out_of_its_array() {

@@ -4,6 +4,7 @@
 mod agent_link;
 mod endpoints;
 mod files;
+mod form;
 mod legacy_orders;
 mod operator;
 mod operator_grpc;

@@ -1,7 +1,6 @@
 //! Paths as libprocess served them: an optional `/master` in front, no trailing slash, and the
 //! longest known prefix (pymesos posts to `/api/v1/operator`, which is `/api/v1`).
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
@@ -46,10 +45,10 @@ async fn dispatch(context: Context, request: Request) -> Response {
     };
     match path {
         "/health" => health(&context),
-        "/version" => json(&operator::version_json()),
+        "/version" => json(operator::version_json().to_string(), &request),
         "/metrics" => text(context.metrics.render_prometheus()),
         "/metrics/snapshot" | "/metrics/snapshot.json" => {
-            json_text(context.metrics.render_snapshot())
+            json(context.metrics.render_snapshot(), &request)
         }
         "/redirect" => redirect(&context),
         _ if under(path, "/api/v1/scheduler") => {
@@ -107,12 +106,8 @@ fn redirect(context: &Context) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, location)]).into_response()
 }
 
-fn json(value: &serde_json::Value) -> Response {
-    json_text(value.to_string())
-}
-
-fn json_text(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], Body::from(text)).into_response()
+fn json(text: String, request: &Request) -> Response {
+    endpoints::json_or_script(text, request.uri().query()).unwrap_or_else(|refusal| refusal)
 }
 
 fn text(text: String) -> Response {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mezzo_proto::json;
 use mezzo_proto::v1;
 use mezzo_proto::v1::master::response::{get_executors, get_frameworks};
+use mezzo_types::FrameworkId;
 use prost::Message;
 
 use super::agent::{Counts, state_counts};
@@ -49,7 +50,30 @@ pub(super) struct FrameworkEntry {
     pub(super) counts: Counts,
 }
 
+/// A framework in numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct FrameworkFigures {
+    pub(crate) id: FrameworkId,
+    pub(crate) name: String,
+    pub(crate) subscribed: bool,
+    /// Its tasks that did not end, by the number of their state.
+    pub(crate) tasks: [u64; 14],
+}
+
 impl FrameworkEntry {
+    /// In numbers.
+    pub(super) fn figures(&self) -> FrameworkFigures {
+        let mut tasks = self.counts.map(u64::from);
+        // Those that were given up with their agents are counted as history, too.
+        tasks[v1::TaskState::TaskUnreachable as usize] = self.unreachable.len() as u64;
+        FrameworkFigures {
+            id: self.id().into(),
+            name: self.facts.info.name.clone(),
+            subscribed: self.facts.connected,
+            tasks,
+        }
+    }
+
     pub(super) fn new(facts: FrameworkFacts) -> FrameworkEntry {
         FrameworkEntry {
             facts: Arc::new(facts),

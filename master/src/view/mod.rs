@@ -9,7 +9,7 @@
 //! | `state` | the copy that is written |
 //! | `pages` | lists in pages, copied on write, with their encodings |
 //! | `task`, `agent`, `framework`, `small` | what is in the lists |
-//! | `sum`, `role` | what things have together, kept up to date |
+//! | `sum`, `role`, `totals` | what things have together, kept up to date |
 //! | `snapshot` | all of it at one moment, and the v1 answers |
 //! | `endpoints` | the answers of Mesos' first endpoints |
 //! | `parts`, `scan` | answers in pieces; encoded messages looked into |
@@ -30,6 +30,7 @@ mod snapshot;
 mod state;
 mod sum;
 mod task;
+mod totals;
 mod watch;
 
 #[cfg(test)]
@@ -40,9 +41,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mezzo_master_core::ViewChange;
 
 pub(crate) use endpoints::{MasterFacts, TasksQuery};
+pub(crate) use framework::FrameworkFigures;
 pub(crate) use parts::Answer;
 pub(crate) use snapshot::{Read, Snapshot};
 pub(crate) use state::Memory;
+pub(crate) use totals::Totals;
 pub(crate) use watch::{Cut, Watch};
 
 use idle::Asked;
@@ -100,6 +103,20 @@ impl View {
     /// All of it as it is now.
     pub(crate) fn snapshot_with_roles(&self) -> Snapshot {
         Snapshot::of(&self.lock(), true, &self.asked)
+    }
+
+    /// What all agents have, and what of it is taken.
+    pub(crate) fn totals(&self) -> Totals {
+        self.lock().roles.sums.totals.clone()
+    }
+
+    /// Frameworks that are there, in numbers; none if there are more than `most`.
+    pub(crate) fn framework_figures(&self, most: usize) -> Vec<FrameworkFigures> {
+        let frameworks = self.lock().frameworks.clone();
+        if frameworks.len() > most {
+            return Vec::new();
+        }
+        frameworks.iter().map(|framework| framework.figures()).collect()
     }
 
     /// What operators decided.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mezzo_proto::v1;
 use mezzo_types::{FrameworkId, Quantities, Resources, Value};
 
+use super::totals::Sums;
 use mezzo_legacy_json::is_multi_role;
 
 /// What one role has, without the roles below it.
@@ -31,6 +32,8 @@ pub(super) enum Way {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Roles {
     by_name: BTreeMap<Arc<str>, Arc<RoleUse>>,
+    /// Of all roles.
+    pub(super) sums: Sums,
 }
 
 impl Roles {
@@ -46,6 +49,7 @@ impl Roles {
     }
 
     pub(super) fn allocated(&mut self, resources: &Resources, way: Way) {
+        self.sums.used(resources, way);
         for (role, amounts) in by_allocation(resources) {
             self.change(&role, |of| adjust(&mut of.allocated, &amounts, way));
         }
@@ -55,12 +59,15 @@ impl Roles {
     }
 
     pub(super) fn offered(&mut self, resources: &Resources, way: Way) {
+        self.sums.offered(resources, way);
         for (role, amounts) in by_allocation(resources) {
             self.change(&role, |of| adjust(&mut of.offered, &amounts, way));
         }
     }
 
+    /// `total` is what a registered agent has.
     pub(super) fn reserved(&mut self, total: &Resources, way: Way) {
+        self.sums.total(total, way);
         for (role, amounts) in by_reservation(total) {
             self.change(&role, |of| adjust(&mut of.reserved, &amounts, way));
         }

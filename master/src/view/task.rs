@@ -16,7 +16,6 @@ use mezzo_legacy_json as legacy;
 
 // Field numbers of `v1::Task` and `v1::TaskStatus`.
 const TASK_ID: u64 = 2;
-const EXECUTOR_ID: u64 = 4;
 const AGENT_ID: u64 = 5;
 const STATE: u64 = 6;
 const STATUSES: u64 = 8;
@@ -60,18 +59,14 @@ impl TaskEntry {
             None => Cow::Borrowed(status),
             Some(_) => Cow::Owned(v1::TaskStatus { data: None, ..status.clone() }),
         });
-        let executor = status.as_ref().and_then(|status| status.executor_id.as_ref());
         let status_len = status.as_ref().map_or(0, |status| status.encoded_len());
         let room = self.bytes.len() + status_len + 64;
         let mut bytes = Vec::with_capacity(room);
         let next = status.as_ref().map(|status| status.state);
         let statuses = self.kept_statuses(next, usize::from(status.is_some()));
         for field in scan::fields(&self.bytes) {
-            let replaced = match field.number {
-                STATE | STATUS_UPDATE_STATE | STATUS_UPDATE_UUID | STATUSES => true,
-                EXECUTOR_ID => executor.is_some(),
-                _ => false,
-            };
+            let replaced =
+                matches!(field.number, STATE | STATUS_UPDATE_STATE | STATUS_UPDATE_UUID | STATUSES);
             if !replaced {
                 bytes.extend_from_slice(&self.bytes[field.whole]);
             }
@@ -85,10 +80,6 @@ impl TaskEntry {
             put_head(&mut bytes, STATUSES as u32, status_len);
             // A Vec takes everything.
             status.encode(&mut bytes).ok();
-        }
-        if let Some(executor) = executor {
-            put_head(&mut bytes, EXECUTOR_ID as u32, executor.encoded_len());
-            executor.encode(&mut bytes).ok();
         }
         if let Some(state) = news.status_update_state {
             put_varint(&mut bytes, STATUS_UPDATE_STATE << 3);
@@ -233,6 +224,7 @@ mod tests {
         let first = v1::Task {
             name: "n".into(),
             framework_id: v1::FrameworkId { value: "f".into() },
+            executor_id: Some(v1::ExecutorId { value: "e".into() }),
             user: Some("nobody".into()),
             kill_policy: Some(v1::KillPolicy::default()),
             statuses: Vec::new(),
@@ -241,13 +233,13 @@ mod tests {
         let mut whole = TaskEntry::new(first.clone(), None);
         let mut by_news = whole.clone();
         for (at, state) in states.into_iter().enumerate() {
-            let executor = (at > 0).then(|| v1::ExecutorId { value: "e".into() });
-            let mut seen = v1::Task { executor_id: executor.clone(), ..first.clone() };
+            let mut seen = first.clone();
             seen.state = state as i32;
             seen.status_update_state = Some(state as i32);
             seen.status_update_uuid = (at % 2 == 0).then(|| "uuid".into());
             seen.statuses = task(state, at as f64).statuses;
-            seen.statuses[0].executor_id = executor;
+            // As of a command task, which has no executor for all that.
+            seen.statuses[0].executor_id = Some(v1::ExecutorId { value: "t".into() });
             let news = TaskNews {
                 framework: "f".into(),
                 task: "t".into(),

@@ -115,6 +115,16 @@ class Subscription(unittest.TestCase):
         session.send(update("a"))
         self.assertEqual(self.scheduler.next(), ("update", "a"))
 
+    def test_a_call_on_a_subscription_that_the_master_has_ended_renews_it(self):
+        driver = self.driver()
+        session = self.accept()
+        session.answers.put((403, b"Framework is not subscribed: too slow"))
+        with self.assertRaisesRegex(Disconnected, "is not subscribed: too slow"):
+            driver.revive()
+        self.assertEqual(self.scheduler.next()[0], "disconnected")
+        self.accept()
+        driver.revive()
+
     def test_a_lost_connection_is_renewed_with_what_was_suppressed(self):
         driver = self.driver()
         session = self.accept()

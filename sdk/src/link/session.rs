@@ -158,18 +158,26 @@ impl<A: Api> Session<A> {
         let Pending { name, note, reply } = self.pending.remove(&outcome.sequence)?;
         let taken = (200..300).contains(&outcome.code);
         if let Some(reply) = reply {
-            let answer = match taken {
-                true => Ok(()),
-                false => Err(CallError::Refused {
+            let answer = if taken {
+                Ok(())
+            } else if is_over(&outcome) {
+                Err(CallError::Disconnected { server: A::SERVER, call: name })
+            } else {
+                Err(CallError::Refused {
                     server: A::SERVER,
                     call: name,
                     code: outcome.code,
                     message: outcome.message,
-                }),
+                })
             };
             // The caller may have stopped waiting.
             let _ = reply.send(answer);
         }
         note.map(|note| Step::Answered { note, taken })
     }
+}
+
+/// The server has closed the subscription, and the end of its stream is on the way: no fault of the call's.
+fn is_over(outcome: &Outcome) -> bool {
+    outcome.code == 403 && outcome.message.contains("is not subscribed")
 }

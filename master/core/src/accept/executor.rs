@@ -5,6 +5,7 @@ use mezzo_proto::internal::v1::{LaunchPosition, RunTask, RunTaskGroup, master_to
 use mezzo_proto::storage::v1::Placement;
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
+use mezzo_proto::v1::offer::operation::Type as OperationType;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{ExecutorId, Now, TaskId};
 use prost::Message;
@@ -143,6 +144,8 @@ impl Master {
             let executor = Executor { info, role: walk.role.clone(), resources };
             self.add_executor(&walk.agent, key, executor);
         }
+        let kind = if group { OperationType::LaunchGroup } else { OperationType::Launch };
+        self.statistics.operation_of(&walk.framework, kind);
         let mut task_infos = Vec::new();
         for ((task, bytes), resources) in tasks.into_iter().zip(wanted.tasks) {
             self.take(walk, &resources);
@@ -172,6 +175,7 @@ impl Master {
                 holds_resources: true,
                 kill: None,
                 unreachable_since_unix_ns: None,
+                counted: None,
             };
             self.place_task(walk, placed, &task);
         }
@@ -195,12 +199,12 @@ impl Master {
         });
     }
 
-    fn place_task(&mut self, walk: &Walk, task: Task, info: &v1::TaskInfo) {
+    fn place_task(&mut self, walk: &Walk, mut task: Task, info: &v1::TaskInfo) {
         let id = task.id.clone();
         if let Some(agent) = self.agents.get_mut(&walk.agent) {
             agent.tasks.insert((walk.framework.clone(), id.clone()));
         }
-        self.statistics.task_moved(None, Some(task.state as i32));
+        task.count(&mut self.statistics);
         self.view(ViewChange::Task(task.to_view(Some(info))));
         if let Some(framework) = self.frameworks.get_mut(&walk.framework) {
             framework.tasks.insert(id, task);

@@ -5,6 +5,7 @@ use mezzo_proto::internal::v1::{LaunchPosition, RunTask, master_to_agent};
 use mezzo_proto::storage::v1::Placement;
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
+use mezzo_proto::v1::offer::operation::Type as OperationType;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_types::{AgentId, FrameworkId, Now, Position, TaskId};
 use prost::Message;
@@ -70,7 +71,7 @@ impl Master {
             task_info,
             launch_executor: false,
         }));
-        let placed = Task {
+        let mut placed = Task {
             framework: walk.framework.clone(),
             id: id.clone(),
             agent: walk.agent.clone(),
@@ -85,8 +86,10 @@ impl Master {
             holds_resources: true,
             kill: None,
             unreachable_since_unix_ns: None,
+            counted: None,
         };
-        self.statistics.task_moved(None, Some(placed.state as i32));
+        placed.count(&mut self.statistics);
+        self.statistics.operation_of(&walk.framework, OperationType::Launch);
         self.view(ViewChange::Task(placed.to_view(Some(&task))));
         if let Some(framework) = self.frameworks.get_mut(&walk.framework) {
             framework.tasks.insert(id, placed);
@@ -130,6 +133,7 @@ impl Master {
             from_master(now, &TaskId::from(task), Some(agent), state, Some(reason), message);
         self.statistics.task_moved(None, Some(state as i32));
         self.statistics.task_moved(Some(state as i32), None);
+        self.statistics.task_ended(framework, &status);
         self.send_status(framework, status, Position(0));
     }
 }

@@ -78,7 +78,12 @@ impl Master {
                 );
                 self.statistics.task_moved(None, Some(state as i32));
                 self.statistics.task_moved(Some(state as i32), None);
+                self.statistics.task_ended(framework, &status);
                 self.send_status(framework, status, Position(0));
+            }
+            if operation.launch.is_none() && operation.launch_group.is_none() {
+                let state = v1::OperationState::OperationError;
+                self.statistics.operations.came(operation.r#type(), state);
             }
             if let Some(id) = &operation.id {
                 self.send_operation_error(framework, None, id, message);

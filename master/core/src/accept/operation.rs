@@ -17,6 +17,8 @@ impl Master {
     pub(super) fn operate(&mut self, now: Now, walk: &mut Walk, message: v1::offer::Operation) {
         if let Err(sentence) = self.try_operate(now, walk, &message) {
             self.statistics.operations_refused += 1;
+            let state = v1::OperationState::OperationError;
+            self.statistics.operations.came(message.r#type(), state);
             let Some(id) = &message.id else { return };
             let name = message.r#type().as_str_name();
             let sentence = format!("{name} on agent '{}': {sentence}", walk.agent);

@@ -174,9 +174,9 @@ impl Master {
         if mezzo_types::is_terminal(task.state) {
             return;
         }
-        let was = task.visible_state();
+        let unseen = task.counted.is_none();
         task.unreachable_since_unix_ns = Some(now.unix_ns);
-        self.statistics.task_moved(Some(was as i32), Some(TaskState::TaskUnreachable as i32));
+        task.count(&mut self.statistics);
         let state = lost_or(aware, TaskState::TaskUnreachable);
         if state == TaskState::TaskLost {
             self.statistics.task_reached(state);
@@ -189,9 +189,13 @@ impl Master {
             Some(Reason::AgentRemoved),
             format!("Agent '{}' is unreachable", task.agent),
         );
+        self.statistics.task_ended(framework_id, &status);
         status.unreachable_time = aware.then(|| time_info(now.unix_ns));
-        let news = task.news(Some(Arc::new(status.clone())));
-        self.view(ViewChange::TaskNews(news));
+        let seen = unseen.then(|| ViewChange::Task(task.to_view(None)));
+        let news = ViewChange::TaskNews(task.news(Some(Arc::new(status.clone()))));
+        for change in seen.into_iter().chain([news]) {
+            self.view(change);
+        }
         self.send_status(framework_id, status, after);
     }
 }

@@ -152,6 +152,9 @@ impl Master {
             // The allocator has dropped the agent's books as a whole.
             task.holds_resources = false;
             let word = task.last_word(now, state, reason, message);
+            if !task.ending_told() {
+                self.statistics.task_ended(framework_id, &word);
+            }
             task.last_status = Some(Arc::new(word.clone()));
             self.set_task_state(now, framework_id, id, word.state());
             self.view_task(framework_id, id);

@@ -124,7 +124,7 @@ impl Master {
             let Some(framework) = self.frameworks.get_mut(framework_id) else { continue };
             let Some(agent) = self.agents.get_mut(placement.agent_id.as_str()) else { continue };
             agent.tasks.insert((framework_id.clone(), id.clone()));
-            let task = Task {
+            let mut task = Task {
                 framework: framework_id.clone(),
                 id: id.clone(),
                 agent: agent.id.clone(),
@@ -139,11 +139,18 @@ impl Master {
                 holds_resources: agent.unreachable_since_unix_ns.is_none(),
                 kill: None,
                 unreachable_since_unix_ns: agent.unreachable_since_unix_ns,
+                counted: None,
             };
-            self.statistics.task_moved(None, Some(task.visible_state() as i32));
-            let view = ViewChange::Task(task.to_view(None));
+            // Of others their agents tell, when they are back.
+            let given_up = task.unreachable_since_unix_ns.is_some();
+            let view = given_up.then(|| {
+                task.count(&mut self.statistics);
+                ViewChange::Task(task.to_view(None))
+            });
             framework.tasks.insert(id.clone(), task);
-            self.view(view);
+            if let Some(view) = view {
+                self.view(view);
+            }
         }
     }
 }

@@ -97,17 +97,16 @@ impl Master {
         let state = latest.state();
         let framework = self.frameworks.get_mut(framework_id)?;
         let fallback_role = framework.roles.first().cloned().unwrap_or_else(|| "*".to_owned());
-        let named = info.executor.as_ref().map(|executor| &executor.executor_id);
-        let executor = latest.executor_id.as_ref().or(named).map(ExecutorId::from);
+        // A command task has none, though its statuses name one.
+        let executor = info.executor.as_ref().map(|e| ExecutorId::from(&e.executor_id));
         if let Some(task) = framework.tasks.get_mut(id) {
             task.described = true;
-            task.executor = executor.or(task.executor.take());
-            let was = task.visible_state();
+            task.executor = executor;
             task.unreachable_since_unix_ns = None;
             task.holds_resources = !mezzo_types::is_terminal(state);
             task.state = state;
+            task.count(&mut self.statistics);
             let seen = task.to_view(Some(&info));
-            self.statistics.task_moved(Some(was as i32), Some(state as i32));
             self.tell_return(now, agent, key, &latest, back);
             self.view(ViewChange::Task(seen));
             return None;
@@ -127,7 +126,7 @@ impl Master {
             launch_term: 0,
             launch_sequence: 0,
         };
-        let task = Task {
+        let mut task = Task {
             framework: framework_id.clone(),
             id: id.clone(),
             agent: agent.clone(),
@@ -142,9 +141,10 @@ impl Master {
             holds_resources: !mezzo_types::is_terminal(state),
             kill: None,
             unreachable_since_unix_ns: None,
+            counted: None,
         };
+        task.count(&mut self.statistics);
         let seen = task.to_view(Some(&info));
-        self.statistics.task_moved(None, Some(state as i32));
         framework.tasks.insert(id.clone(), task);
         if let Some(agent) = self.agents.get_mut(agent) {
             agent.tasks.insert(key.clone());
@@ -201,6 +201,9 @@ impl Master {
             (TaskState::TaskGone, Reason::AgentRestarted, message)
         };
         let status = task.last_word(now, lost_or(aware, precise), reason, message);
+        if !task.ending_told() {
+            self.statistics.task_ended(framework_id, &status);
+        }
         task.last_status = Some(Arc::new(status.clone()));
         self.set_task_state(now, framework_id, id, status.state());
         self.view_task(framework_id, id);

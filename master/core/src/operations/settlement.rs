@@ -48,6 +48,8 @@ impl Master {
             let Some(operation) = self.operations.get_mut(&uuid) else { continue };
             match reported.get(&uuid) {
                 Some(Some(latest)) if !operation.ended() && is_terminal(latest.state()) => {
+                    let (was, is) = (operation.latest.state(), latest.state());
+                    self.statistics.operations.moved(operation.info.r#type(), was, is);
                     operation.latest = v1::OperationStatus {
                         operation_id: operation.info.id.clone(),
                         ..(*latest).clone()
@@ -63,7 +65,9 @@ impl Master {
                     } else {
                         "the agent does not know the operation: it stopped before it carried it out"
                     };
-                    operation.latest = operation.status(OperationState::OperationDropped, message);
+                    let (was, is) = (operation.latest.state(), OperationState::OperationDropped);
+                    self.statistics.operations.moved(operation.info.r#type(), was, is);
+                    operation.latest = operation.status(is, message);
                     dropped.push(uuid);
                     self.view_operation(uuid);
                 }
@@ -119,6 +123,13 @@ impl Master {
         told: Option<(OperationState, &str)>,
     ) -> Position {
         let uuids: Vec<Uuid16> = agent.operations.values().copied().collect();
+        // Their books are closed below; this is the ending that they come to.
+        if let Some((state, _)) = told.filter(|(state, _)| is_terminal(*state)) {
+            let operations = uuids.iter().filter_map(|uuid| self.operations.get(uuid));
+            for operation in operations.filter(|operation| !operation.ended()) {
+                self.statistics.operations.came(operation.info.r#type(), state);
+            }
+        }
         match told {
             Some((state, message)) => self.tell_last(&uuids, |operation| {
                 (!operation.ended()).then(|| operation.status(state, message))

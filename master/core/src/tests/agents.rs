@@ -198,9 +198,15 @@ fn a_new_master_takes_over_tasks_and_frameworks() {
     let (stream, _) = cluster.framework(info);
     cluster.advance(Duration::from_secs(1));
     assert!(cluster.take_events(stream).is_empty(), "no agent is back yet");
+    let counted = |cluster: &Cluster| {
+        let now = cluster.master.statistics().tasks_now;
+        (now.iter().sum::<i64>(), now[TaskState::TaskRunning as usize])
+    };
+    assert_eq!(counted(&cluster), (0, 0), "nobody knows its state");
     let last = LaunchPosition { term: 1, sequence: 1 };
     let tasks = vec![reported(&id, &agent, TaskState::TaskRunning)];
     let (link, _) = cluster.register(Some(&agent), RESOURCES, last, tasks, "boot-1");
+    assert_eq!(counted(&cluster), (1, 1));
     cluster.advance(Duration::from_secs(1));
     let offer = cluster.take_offers(stream).remove(0);
     let free = mezzo_types::Resources::from_proto(&offer.resources).expect("valid");

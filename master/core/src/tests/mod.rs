@@ -12,5 +12,6 @@ mod orders;
 mod promises;
 mod random;
 mod room;
+mod statistics;
 mod throttle;
 mod updates;

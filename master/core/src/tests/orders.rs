@@ -29,7 +29,7 @@ fn done(cluster: &mut Cluster, given: Order) {
 fn refused(cluster: &mut Cluster, given: Order, part: &str) {
     let before = cluster.log.len();
     let refusal = order(cluster, given).expect_err("refused");
-    assert!(matches!(refusal, Refusal::BadRequest(_)), "{refusal:?}");
+    assert!(matches!(refusal, Refusal::BadRequest(_) | Refusal::Conflict(_)), "{refusal:?}");
     assert!(refusal.to_string().contains(part), "{refusal} lacks {part}");
     assert_eq!(cluster.log.len(), before, "what is refused is not written down");
 }
@@ -235,6 +235,8 @@ fn the_old_calls_for_quotas_are_understood() {
         })
     };
     refused(&mut cluster, request("eng", 9.0, false), "come to cpus:9");
+    let over = order(&mut cluster, request("eng", 9.0, false));
+    assert!(matches!(over, Err(Refusal::Conflict(_))), "409, as with Mesos: {over:?}");
     done(&mut cluster, request("eng", 9.0, true));
     assert_eq!(cluster.master.quotas["eng"], quota("eng", 9.0, 9.0));
     refused(&mut cluster, request("eng", 1.0, true), "has a quota already");

@@ -27,6 +27,11 @@ use prost::Message;
 use super::scheduler_http::{Encoding, receive, refuse, unavailable};
 use super::{Context, files, reads as state_reads, reservations};
 
+/// The level of the log: 0 is as the process was started.
+pub(super) fn logging_level() -> u32 {
+    logging::level().get_logging_level.unwrap_or_default().level
+}
+
 /// What `/version` says. Clients of Mesos parse the version and decide by it, so it names the Mesos
 /// whose API this is; Mezzo's own stands beside it.
 pub(crate) fn version_json() -> serde_json::Value {

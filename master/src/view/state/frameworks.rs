@@ -38,8 +38,12 @@ impl State {
         let mut tasks: Vec<TaskId> = index.tasks.keys().cloned().collect();
         // In the order of their ids, so that what is remembered does not depend on chance.
         tasks.sort();
+        let executors: Vec<_> = index.executors.keys().cloned().collect();
         for task in tasks {
             self.complete_task(id, &task);
+        }
+        for (agent, executor) in executors {
+            self.remove_executor(id, agent, executor);
         }
         let Some(index) = self.framework_index.remove(id) else { return };
         let Some(mut entry) = self.frameworks.swap_remove(index.at) else { return };
@@ -75,7 +79,6 @@ impl State {
         }
         completed.offers = Pages::default();
         completed.inverse_offers = Pages::default();
-        completed.executors = Pages::default();
         completed.offered = Sum::default();
         let facts = Arc::new(FrameworkFacts {
             connected: false,

@@ -153,7 +153,7 @@ fn framework_summary() -> Value {
         "id": "f",
         "name": "name of f",
         "used_resources": {
-            "cpus": 0.5, "disk": 0.0, "gpus": 0.0, "mem": 32.0, "ports": "[31000-31001]"
+            "cpus": 0.6, "disk": 0.0, "gpus": 0.0, "mem": 32.0, "ports": "[31000-31001]"
         },
         "offered_resources": {
             "cpus": 1.0, "disk": 0.0, "gpus": 0.0, "mem": 0.0, "ports": "[31000-31001]"
@@ -178,7 +178,7 @@ fn whole_framework() -> Value {
             "registered_time": 1.0,
             "unregistered_time": 0.0,
             "resources": {
-                "cpus": 1.5, "disk": 0.0, "gpus": 0.0, "mem": 32.0, "ports": "[31000-31001]"
+                "cpus": 1.6, "disk": 0.0, "gpus": 0.0, "mem": 32.0, "ports": "[31000-31001]"
             },
             "roles": ["role-f"],
             "tasks": [running_task()],
@@ -225,7 +225,7 @@ fn slave() -> Value {
             "ports": "[31000-31005, 31010-31010]"
         },
         "used_resources": {
-            "cpus": 0.5, "disk": 0.0, "gpus": 0.0, "mem": 32.0, "ports": "[31000-31001]"
+            "cpus": 0.6, "disk": 0.0, "gpus": 0.0, "mem": 32.0, "ports": "[31000-31001]"
         },
         "offered_resources": {
             "cpus": 1.0, "disk": 0.0, "gpus": 0.0, "mem": 0.0, "ports": "[31000-31001]"
@@ -359,7 +359,7 @@ fn slaves() {
                 ports(json!([{"begin": 31000, "end": 31005}, {"begin": 31010, "end": 31010}]), ""),
             ],
             "used_resources_full": [
-                allocated(scalar("cpus", 0.5)),
+                allocated(scalar("cpus", 0.6)),
                 allocated(scalar("mem", 32.0)),
                 ports(json!([{"begin": 31000, "end": 31001}]), "role-f"),
             ],
@@ -445,10 +445,10 @@ fn roles() {
                 "role": "role-f",
                 "guarantee": {"cpus": 1.0},
                 "limit": {"mem": 64.0},
-                "consumed": {"cpus": 2.5, "mem": 32.0},
+                "consumed": {"cpus": 2.6, "mem": 32.0},
             },
-            "resources": {"cpus": 1.5, "mem": 32.0},
-            "allocated": {"cpus": 0.5, "mem": 32.0},
+            "resources": {"cpus": 1.6, "mem": 32.0},
+            "allocated": {"cpus": 0.6, "mem": 32.0},
             "offered": {"cpus": 1.0},
             "reserved": {"cpus": 2.0},
             "frameworks": ["f"],

@@ -33,6 +33,8 @@ enum Act {
     TaskGone(usize, u8),
     Offer(u8, usize, usize),
     OfferGone(u8),
+    Executor(usize, u8, usize),
+    ExecutorGone(usize, u8, usize),
     Read,
 }
 
@@ -54,6 +56,10 @@ fn act() -> impl Strategy<Value = Act> {
         20 => (framework.clone(), 0..12_u8, agent.clone(), 0..STATES.len())
             .prop_map(|(framework, id, agent, state)| Act::Task(framework, id, agent, state)),
         10 => (framework.clone(), 0..12_u8).prop_map(|(framework, id)| Act::TaskGone(framework, id)),
+        3 => (framework.clone(), 0..3_u8, agent.clone())
+            .prop_map(|(framework, id, agent)| Act::Executor(framework, id, agent)),
+        3 => (framework.clone(), 0..3_u8, agent.clone())
+            .prop_map(|(framework, id, agent)| Act::ExecutorGone(framework, id, agent)),
         6 => (0..8_u8, framework, agent).prop_map(|(id, framework, agent)| Act::Offer(id, framework, agent)),
         4 => (0..8_u8).prop_map(Act::OfferGone),
         2 => Just(Act::Read),
@@ -72,6 +78,8 @@ struct Model {
     completed: BTreeMap<String, Vec<(String, String, TaskState)>>,
     /// Framework and agent.
     offers: BTreeMap<String, (String, String)>,
+    /// Framework, agent and id.
+    executors: BTreeSet<(String, String, String)>,
 }
 
 impl Model {
@@ -106,6 +114,7 @@ fn apply(view: &View, model: &mut Model, act: &Act) {
                     model.complete(&framework, &task);
                 }
                 model.offers.retain(|_, (framework, _)| framework != id);
+                model.executors.retain(|(framework, _, _)| framework != id);
                 model.completed_frameworks.push(id.to_owned());
             }
         }
@@ -166,8 +175,50 @@ fn apply(view: &View, model: &mut Model, act: &Act) {
             view.apply(ViewChange::OfferRemoved(v1::OfferId { value: id.clone() }));
             model.offers.remove(&id);
         }
+        Act::Executor(framework, id, agent) => {
+            let (framework, agent, id) = (FRAMEWORKS[*framework], AGENTS[*agent], format!("e{id}"));
+            let info = v1::ExecutorInfo {
+                executor_id: v1::ExecutorId { value: id.clone() },
+                resources: own_resources(framework),
+                ..v1::ExecutorInfo::default()
+            };
+            view.apply(ViewChange::Executor {
+                framework: framework.into(),
+                agent: agent.into(),
+                info,
+            });
+            if model.frameworks.contains(framework) {
+                model.executors.insert((framework.to_owned(), agent.to_owned(), id));
+            }
+        }
+        Act::ExecutorGone(framework, id, agent) => {
+            let (framework, agent, id) = (FRAMEWORKS[*framework], AGENTS[*agent], format!("e{id}"));
+            view.apply(ViewChange::ExecutorRemoved {
+                framework: framework.into(),
+                agent: agent.into(),
+                executor: id.as_str().into(),
+            });
+            model.executors.remove(&(framework.to_owned(), agent.to_owned(), id));
+        }
         Act::Read => {}
     }
+}
+
+/// What an executor takes beside its tasks.
+fn own_resources(framework: &str) -> Vec<v1::Resource> {
+    resources("cpus:0.25", Some(&format!("role-{framework}")))
+}
+
+/// What the executors take for which `of` holds.
+fn of_executors(
+    model: &Model,
+    of: impl Fn(&(String, String, String)) -> bool,
+) -> impl Iterator<Item = Vec<v1::Resource>> {
+    model
+        .executors
+        .iter()
+        .filter(move |key| of(key))
+        .map(|(framework, _, _)| own_resources(framework))
 }
 
 fn held(state: TaskState) -> bool {
@@ -251,7 +302,8 @@ fn parsed(messages: &[v1::Resource]) -> Resources {
 fn check_agent(agent: &get_agents::Agent, model: &Model) {
     let id = &agent.agent_info.id.as_ref().expect("an id").value;
     let holding = model.tasks.iter().filter(|(_, (on, state))| on == id && held(*state));
-    let expected = sum(holding.map(|((f, t), (on, state))| task(f, t, on, *state).resources));
+    let holding = holding.map(|((f, t), (on, state))| task(f, t, on, *state).resources);
+    let expected = sum(holding.chain(of_executors(model, |(_, on, _)| on == id)));
     assert_eq!(parsed(&agent.allocated_resources), expected, "allocated on {id}");
     let out = model.offers.iter().filter(|(_, (_, on))| on == id);
     let expected = sum(out.map(|(offer_id, (f, on))| offer(offer_id, f, on).resources));
@@ -261,7 +313,8 @@ fn check_agent(agent: &get_agents::Agent, model: &Model) {
 fn check_framework(framework: &get_frameworks::Framework, model: &Model) {
     let id = framework_id(framework);
     let holding = model.tasks.iter().filter(|((f, _), (_, state))| *f == id && held(*state));
-    let expected = sum(holding.map(|((f, t), (on, state))| task(f, t, on, *state).resources));
+    let holding = holding.map(|((f, t), (on, state))| task(f, t, on, *state).resources);
+    let expected = sum(holding.chain(of_executors(model, |(f, _, _)| *f == id)));
     assert_eq!(parsed(&framework.allocated_resources), expected, "allocated to {id}");
     let out: BTreeSet<String> =
         model.offers.iter().filter(|(_, (f, _))| *f == id).map(|(id, _)| id.clone()).collect();
@@ -277,7 +330,8 @@ fn check_roles(view: &View, model: &Model) {
         let id = role.name.strip_prefix("role-").expect("a role of ours");
         let tasks = model.tasks.iter().filter(|((f, _), (_, state))| f == id && held(*state));
         let offers = model.offers.values().filter(|(f, _)| f == id);
-        let cpus = 0.5 * tasks.count() as f64 + offers.count() as f64;
+        let executors = of_executors(model, |(f, _, _)| f == id).count() as f64;
+        let cpus = 0.5 * tasks.count() as f64 + offers.count() as f64 + 0.25 * executors;
         assert_eq!(parsed(&role.resources).cpus().to_f64(), cpus, "{}", role.name);
         let subscribed: Vec<&str> = role.frameworks.iter().map(|id| id.value.as_str()).collect();
         assert_eq!(subscribed, Vec::from_iter(model.frameworks.contains(id).then_some(id)));

@@ -150,6 +150,10 @@ class Connection(Generic[E]):
                 raise Disconnected(
                     f"the connection to the {self._server} was lost before {name} was answered"
                 ) from error
+            if status == 403 and "is not subscribed" in text:
+                # The server has closed the stream, and what is to be read of it is of no use any more.
+                self._hang_up()
+                raise Disconnected(f"the {self._server} has ended the subscription: {text}")
         if not 200 <= status < 300:
             raise CallRefused(self._server, name, status, text)
 
