@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mezzo_proto::v1;
 use mezzo_proto::v1::task_status::Reason;
 use mezzo_proto::v1::{TaskState, TaskStatus};
-use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Resources, TaskId};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, Now, Resources, TaskId, Uuid16};
 
 use crate::effect::TaskNews;
 use crate::statistics::Statistics;
@@ -37,6 +37,8 @@ pub(crate) struct Task {
     pub(crate) last_status: Option<Arc<TaskStatus>>,
     /// The update that waits for the framework's acknowledgement; resent when it comes back.
     pub(crate) unacknowledged: Option<Arc<TaskStatus>>,
+    /// The update that the framework acknowledged last; the agent may not know yet.
+    pub(crate) acknowledged: Option<Uuid16>,
     /// Whether the resources still count: until the ending is reported.
     pub(crate) holds_resources: bool,
     /// A kill that was ordered; repeated when the agent comes back.
@@ -55,6 +57,18 @@ impl Task {
             Some(_) if !mezzo_types::is_terminal(self.state) => TaskState::TaskUnreachable,
             _ => self.state,
         }
+    }
+
+    /// Whether this is the update that waits for the framework.
+    pub(crate) fn waits_for(&self, status: &TaskStatus) -> bool {
+        let waiting = self.unacknowledged.as_ref().and_then(|waiting| waiting.uuid.as_ref());
+        waiting.is_some() && waiting == status.uuid.as_ref()
+    }
+
+    /// Whether this is the update that the framework acknowledged last.
+    pub(crate) fn has_acknowledged(&self, status: &TaskStatus) -> bool {
+        let uuid = status.uuid.as_ref().and_then(|uuid| Uuid16::from_slice(uuid));
+        uuid.is_some() && uuid == self.acknowledged
     }
 
     /// Counts it in its visible state from now on.

@@ -9,7 +9,7 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::scheduler::call;
 use mezzo_types::deliberate_bug::{Bug, is_on};
-use mezzo_types::{AgentId, FrameworkId, Now, Position, TaskId};
+use mezzo_types::{AgentId, FrameworkId, Now, Position, TaskId, Uuid16};
 
 use crate::effect::ViewChange;
 use crate::input::LinkId;
@@ -43,9 +43,7 @@ impl Master {
             return;
         };
         self.statistics.updates_valid += 1;
-        let repeated = status.uuid.is_some()
-            && task.last_status.as_ref().is_some_and(|s| s.uuid == status.uuid);
-        if repeated {
+        if task.waits_for(&status) || task.has_acknowledged(&status) {
             return self.repeated_update(now, link, &framework, status, latest);
         }
         let shared = Arc::new(status.clone());
@@ -81,7 +79,7 @@ impl Master {
         let id = TaskId::from(&status.task_id);
         let task = self.frameworks.get(framework).and_then(|f| f.tasks.get(&id));
         let Some(task) = task else { return };
-        let (waits, moved) = (task.unacknowledged.is_some(), task.state != latest);
+        let (waits, moved) = (task.waits_for(&status), task.state != latest);
         if moved {
             self.set_task_state(now, framework, &id, latest);
             self.view_task(framework, &id);
@@ -157,6 +155,7 @@ impl Master {
         };
         self.statistics.acknowledgements_valid += 1;
         let acknowledged = task.unacknowledged.take();
+        task.acknowledged = Uuid16::from_slice(&call.uuid);
         let ended = acknowledged.is_some_and(|status| mezzo_types::is_terminal(status.state()));
         let link = self.agents.get(&agent_id).and_then(|agent| agent.link);
         let mut after = if ended { self.forget_task(framework, &id) } else { Position(0) };

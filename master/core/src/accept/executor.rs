@@ -172,6 +172,7 @@ impl Master {
                 state: TaskState::TaskStaging,
                 last_status: None,
                 unacknowledged: None,
+                acknowledged: None,
                 holds_resources: true,
                 kill: None,
                 unreachable_since_unix_ns: None,

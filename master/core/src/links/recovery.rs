@@ -136,6 +136,7 @@ impl Master {
                 state: TaskState::TaskStaging,
                 last_status: None,
                 unacknowledged: None,
+                acknowledged: None,
                 holds_resources: agent.unreachable_since_unix_ns.is_none(),
                 kill: None,
                 unreachable_since_unix_ns: agent.unreachable_since_unix_ns,

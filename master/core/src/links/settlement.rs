@@ -138,6 +138,7 @@ impl Master {
             state,
             last_status: None,
             unacknowledged: None,
+            acknowledged: None,
             holds_resources: !mezzo_types::is_terminal(state),
             kill: None,
             unreachable_since_unix_ns: None,

@@ -66,6 +66,21 @@ fn a_repeated_update_is_forwarded_until_it_was_acknowledged_and_answered_from_th
 }
 
 #[test]
+fn an_ending_that_came_before_an_older_update_still_waits_for_its_own_acknowledgement() {
+    let Running { mut cluster, stream, id, link, agent } = running();
+    cluster.update(link, &id, "t", TaskState::TaskFailed, 2);
+    // The agent has lost power meanwhile, and begins again with what it had written.
+    cluster.update(link, &id, "t", TaskState::TaskRunning, 1);
+    cluster.acknowledge(stream, &id, &agent, "t", 1);
+    cluster.take_messages(link);
+    cluster.take_statuses(stream);
+    cluster.update(link, &id, "t", TaskState::TaskFailed, 2);
+    assert!(cluster.take_messages(link).is_empty(), "the agent may not forget the task");
+    assert_eq!(cluster.take_statuses(stream)[0].state(), TaskState::TaskFailed);
+    assert_eq!(cluster.registry.placements.len(), 1);
+}
+
+#[test]
 fn the_ledger_forgets_before_the_agent_may() {
     let Running { mut cluster, stream, id, link, agent } = running();
     cluster.acknowledge(stream, &id, &agent, "t", 1);
@@ -192,11 +207,18 @@ fn reconciliation_tells_what_was_forwarded_not_what_the_agent_knows_beyond() {
         }),
     );
     cluster.take_events(stream);
-    cluster
-        .call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(Default::default()))
-        .expect("accepted");
-    let statuses = cluster.take_statuses(stream);
-    assert_eq!(statuses.iter().map(|s| s.state()).collect::<Vec<_>>(), [TaskState::TaskRunning]);
+    let told = |cluster: &mut Cluster| {
+        cluster
+            .call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(Default::default()))
+            .expect("accepted");
+        cluster.take_statuses(stream).iter().map(|status| status.state()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut cluster), [TaskState::TaskRunning]);
+    // Nobody will forward the ending if the agent does not come back.
+    cluster.input(Input::LinkClosed { link });
+    cluster.advance(Duration::from_secs(601));
+    cluster.take_events(stream);
+    assert_eq!(told(&mut cluster), [TaskState::TaskFinished]);
 }
 
 #[test]
