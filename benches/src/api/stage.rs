@@ -23,10 +23,15 @@ pub struct Stage {
     pub empty_kib: f64,
 }
 
+/// For jemalloc, as the unit of the package sets it.
+const LARGE_PAGES: (&str, &str) = ("MALLOC_CONF", "thp:always");
+
 impl Stage {
     /// A master, and nobody else.
     pub fn set() -> Result<Stage> {
-        let mut cluster = Cluster::prepare(Options::default())?;
+        let (name, value) = LARGE_PAGES;
+        let environment = vec![(name.to_owned(), value.to_owned())];
+        let mut cluster = Cluster::prepare(Options { environment, ..Options::default() })?;
         cluster.start_master()?;
         let master = cluster.master_pid().context("the master has ended")?;
         let empty_kib = counters::resident_kib(master)?;
@@ -40,6 +45,7 @@ impl Stage {
         let mut simulators = Command::new(binary("mezzo-agent-simulated")?)
             .args(["--master", self.cluster.address(), "--agents", &agents.to_string()])
             .args(["--resources", resources, "--log-level", "warn"])
+            .env(LARGE_PAGES.0, LARGE_PAGES.1)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log.context("cannot log")?)
