@@ -84,7 +84,7 @@ impl Master {
         self.send_status(id, status, Position(0));
     }
 
-    /// The state of a known task; `false` if it is not known. A new master that has not heard the
+    /// The latest state of a known task; `false` if it is not known. A new master that has not heard the
     /// task's agent yet knows the task but no state, and an older one would contradict what was told: the
     /// agent's word is waited for.
     fn send_known(&mut self, now: Now, id: &FrameworkId, task: &TaskId) -> bool {
@@ -94,14 +94,7 @@ impl Master {
         if unheard && self.agents.get(&task.agent).is_some_and(|agent| agent.link.is_none()) {
             return true;
         }
-        let mut status = latest(now, task, framework.partition_aware());
-        // What was forwarded last, while there is more to come: the agent may have told of an ending already, before
-        // the framework has acknowledged what comes before. Of an agent that is given up nothing need come any more.
-        let agent = self.agents.get(&task.agent);
-        let more_to_come = agent.is_some_and(|agent| agent.unreachable_since_unix_ns.is_none());
-        if let Some(last) = task.last_status.as_ref().filter(|_| more_to_come) {
-            status.state = last.state;
-        }
+        let status = latest(now, task, framework.partition_aware());
         self.send_status(id, status, Position(0));
         true
     }

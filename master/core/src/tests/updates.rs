@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use mezzo_proto::internal::v1::StatusUpdate;
-use mezzo_proto::internal::v1::agent_to_master::Message as ToMaster;
 use mezzo_proto::internal::v1::master_to_agent::Message as ToAgent;
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
@@ -186,39 +184,6 @@ fn reconciliation_answers_by_mesos_table() {
     cluster.take_events(stream);
     assert_eq!(ask(&mut cluster, "no", Some(&agent)), Some(TaskState::TaskGoneByOperator));
     assert_eq!(ask(&mut cluster, "t", Some(&agent)), Some(TaskState::TaskGoneByOperator));
-}
-
-#[test]
-fn reconciliation_tells_what_was_forwarded_not_what_the_agent_knows_beyond() {
-    let Running { mut cluster, stream, id, link, .. } = running();
-    cluster.take_events(stream);
-    // The agent repeats the update that waits, and says that the task has ended since.
-    cluster.agent_says(
-        link,
-        ToMaster::StatusUpdate(StatusUpdate {
-            framework_id: id.value.clone(),
-            status: Some(v1::TaskStatus {
-                task_id: v1::TaskId { value: "t".to_owned() },
-                state: TaskState::TaskRunning as i32,
-                uuid: Some(vec![1; 16].into()),
-                ..v1::TaskStatus::default()
-            }),
-            latest_state: TaskState::TaskFinished as i32,
-        }),
-    );
-    cluster.take_events(stream);
-    let told = |cluster: &mut Cluster| {
-        cluster
-            .call(stream, &id, call::Type::Reconcile, |c| c.reconcile = Some(Default::default()))
-            .expect("accepted");
-        cluster.take_statuses(stream).iter().map(|status| status.state()).collect::<Vec<_>>()
-    };
-    assert_eq!(told(&mut cluster), [TaskState::TaskRunning]);
-    // Nobody will forward the ending if the agent does not come back.
-    cluster.input(Input::LinkClosed { link });
-    cluster.advance(Duration::from_secs(601));
-    cluster.take_events(stream);
-    assert_eq!(told(&mut cluster), [TaskState::TaskFinished]);
 }
 
 #[test]
