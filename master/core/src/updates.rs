@@ -51,7 +51,7 @@ impl Master {
             task.unacknowledged = Some(Arc::clone(&shared));
         }
         // One that was told to have ended stays so: an agent never goes back, but a late message may.
-        if !task.last_status.as_ref().is_some_and(|last| mezzo_types::is_terminal(last.state())) {
+        if !task.ending_told() {
             if mezzo_types::is_terminal(shared.state()) {
                 self.statistics.task_ended(&framework, &shared);
             }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use mezzo_types::{Resource, Resources, Value};
 use prost::Message;
 
+use super::role::Way;
+
 /// A sum that can be taken apart again. Amounts are added; of whole things and of ports, which are the same on many
 /// agents, it is counted how often each occurs.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +50,13 @@ impl Sum {
                     self.others.remove(&key);
                 }
             }
+        }
+    }
+
+    pub(super) fn change(&mut self, resources: &Resources, way: Way) {
+        match way {
+            Way::Add => self.add(resources),
+            Way::Subtract => self.subtract(resources),
         }
     }
 

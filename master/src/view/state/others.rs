@@ -9,7 +9,6 @@ use mezzo_types::{AgentId, ExecutorId, FrameworkId, Resources};
 
 use super::State;
 use crate::view::role::Way;
-use crate::view::sum::Sum;
 
 impl State {
     pub(super) fn put_executor(
@@ -71,10 +70,10 @@ impl State {
         way: Way,
     ) {
         if let Some(entry) = self.framework_mut(framework) {
-            adjust(&mut entry.allocated, held, way);
+            entry.allocated.change(held, way);
         }
         self.roles.allocated(held, way);
-        self.load(agent, |load| adjust(&mut load.allocated, held, way));
+        self.load(agent, |load| load.allocated.change(held, way));
     }
 
     pub(super) fn put_operation(&mut self, operation: v1::Operation) {
@@ -99,11 +98,4 @@ impl State {
 
 fn held_by(executor: &get_executors::Executor) -> Resources {
     Resources::from_proto(&executor.executor_info.resources).unwrap_or_default()
-}
-
-fn adjust(sum: &mut Sum, resources: &Resources, way: Way) {
-    match way {
-        Way::Add => sum.add(resources),
-        Way::Subtract => sum.subtract(resources),
-    }
 }

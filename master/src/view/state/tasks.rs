@@ -107,19 +107,14 @@ impl State {
         count(&mut entry.counts, state, true);
         let way = if holds(state) { Way::Add } else { Way::Subtract };
         if let Some(resources) = &changed {
-            match way {
-                Way::Add => entry.allocated.add(resources),
-                Way::Subtract => entry.allocated.subtract(resources),
-            }
+            entry.allocated.change(resources, way);
             self.roles.allocated(resources, way);
         }
         if before != state {
             self.load(&agent, |load| {
                 load.moved(before, state);
-                match (&changed, way) {
-                    (None, _) => {}
-                    (Some(resources), Way::Add) => load.allocated.add(resources),
-                    (Some(resources), Way::Subtract) => load.allocated.subtract(resources),
+                if let Some(resources) = &changed {
+                    load.allocated.change(resources, way);
                 }
             });
         }
