@@ -35,6 +35,8 @@ pub struct Field {
     pub has_default: bool,
     pub deprecated: bool,
     pub oneof: Option<Oneof>,
+    /// The message lies in a box.
+    pub boxed: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -67,7 +69,8 @@ pub struct Oneof {
 }
 
 impl Schema {
-    pub fn new(set: &FileDescriptorSet) -> Self {
+    /// `boxed`: fields whose messages lie in boxes.
+    pub fn new(set: &FileDescriptorSet, boxed: &[&str]) -> Self {
         let mut schema = Self { messages: BTreeMap::new(), enums: BTreeMap::new() };
         for file in set.file.iter().filter(|f| f.package().starts_with("mezzo.")) {
             let module = format!("crate::{}", file.package()["mezzo.".len()..].replace('.', "::"));
@@ -79,7 +82,22 @@ impl Schema {
                 schema.add_enum(value, file.package(), &module);
             }
         }
+        for path in boxed {
+            schema.put_in_box(path);
+        }
         schema
+    }
+
+    /// `Message.field`, or `Message.oneof.field`.
+    fn put_in_box(&mut self, path: &str) {
+        let (scope, name) = path.rsplit_once('.').unwrap_or_default();
+        let message = match self.messages.contains_key(scope) {
+            true => scope,
+            false => scope.rsplit_once('.').unwrap_or_default().0,
+        };
+        let fields = self.messages.get_mut(message).map(|message| &mut message.fields);
+        let field = fields.and_then(|fields| fields.iter_mut().find(|field| field.name == name));
+        field.unwrap_or_else(|| panic!("to be boxed, but not there: {path}")).boxed = true;
     }
 
     fn add_message(&mut self, proto: &DescriptorProto, scope: &str, module: &str, proto3: bool) {
@@ -127,6 +145,7 @@ impl Schema {
                 has_default: field.default_value.is_some(),
                 deprecated: field.options.as_ref().is_some_and(|o| o.deprecated()),
                 oneof,
+                boxed: false,
             }
         });
         let fields = fields.collect();

@@ -67,7 +67,7 @@ fn element(schema: &Schema, message: &Message, field: &Field) -> String {
         (Cardinality::Repeated, Kind::Text) => "std::mem::size_of::<bytes::Bytes>()".to_owned(),
         (Cardinality::Repeated, Kind::Scalar | Kind::Enum(_)) => "8".to_owned(),
         // A message within itself lies in a box.
-        (_, Kind::Message(name)) if *name == message.name => size(name),
+        (_, Kind::Message(name)) if field.boxed || *name == message.name => size(name),
         _ => "0".to_owned(),
     }
 }

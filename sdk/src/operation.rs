@@ -25,7 +25,10 @@ pub fn launch_group(
     tasks: impl IntoIterator<Item = v1::TaskInfo>,
 ) -> Operation {
     let task_group = v1::TaskGroupInfo { tasks: tasks.into_iter().collect() };
-    Operation { launch_group: Some(LaunchGroup { executor, task_group }), ..of(Type::LaunchGroup) }
+    Operation {
+        launch_group: Some(Box::new(LaunchGroup { executor, task_group })),
+        ..of(Type::LaunchGroup)
+    }
 }
 
 /// Reserves resources. They are given as they are to be, see [`crate::resource::reserved`].
@@ -76,13 +79,19 @@ pub fn destroy(volumes: impl IntoIterator<Item = v1::Resource>) -> Operation {
 
 /// Adds disk of the same reservation to a volume.
 pub fn grow_volume(volume: v1::Resource, addition: v1::Resource) -> Operation {
-    Operation { grow_volume: Some(GrowVolume { volume, addition }), ..of(Type::GrowVolume) }
+    Operation {
+        grow_volume: Some(Box::new(GrowVolume { volume, addition })),
+        ..of(Type::GrowVolume)
+    }
 }
 
 /// Takes so many megabytes off a volume.
 pub fn shrink_volume(volume: v1::Resource, subtract_mb: f64) -> Operation {
     let subtract = v1::value::Scalar { value: subtract_mb };
-    Operation { shrink_volume: Some(ShrinkVolume { volume, subtract }), ..of(Type::ShrinkVolume) }
+    Operation {
+        shrink_volume: Some(Box::new(ShrinkVolume { volume, subtract })),
+        ..of(Type::ShrinkVolume)
+    }
 }
 
 /// Makes a disk out of a resource provider's raw storage.
@@ -92,18 +101,18 @@ pub fn create_disk(
     profile: Option<String>,
 ) -> Operation {
     Operation {
-        create_disk: Some(CreateDisk {
+        create_disk: Some(Box::new(CreateDisk {
             source,
             target_type: target as i32,
             target_profile: profile,
-        }),
+        })),
         ..of(Type::CreateDisk)
     }
 }
 
 /// Turns a resource provider's disk into raw storage again.
 pub fn destroy_disk(source: v1::Resource) -> Operation {
-    Operation { destroy_disk: Some(DestroyDisk { source }), ..of(Type::DestroyDisk) }
+    Operation { destroy_disk: Some(Box::new(DestroyDisk { source })), ..of(Type::DestroyDisk) }
 }
 
 /// The operation with an id of the framework's choice, so that news of it come as

@@ -241,10 +241,10 @@ mod tests {
         let revocable =
             v1::Resource { revocable: Some(v1::resource::RevocableInfo {}), ..scalar("cpus", 4.0) };
         let volume = v1::Resource {
-            disk: Some(v1::resource::DiskInfo {
+            disk: Some(Box::new(v1::resource::DiskInfo {
                 persistence: Some(v1::resource::disk_info::Persistence::default()),
                 ..Default::default()
-            }),
+            })),
             ..scalar("disk", 100.0)
         };
         let room = Room::of(&offer(vec![revocable, volume]));

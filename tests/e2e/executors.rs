@@ -126,10 +126,10 @@ impl Rig {
             let tasks = ids.iter().map(|id| task(id, "wait", agent)).collect();
             offer::Operation {
                 r#type: Some(operation::Type::LaunchGroup as i32),
-                launch_group: Some(operation::LaunchGroup {
+                launch_group: Some(Box::new(operation::LaunchGroup {
                     executor: of,
                     task_group: v1::TaskGroupInfo { tasks },
-                }),
+                })),
                 ..offer::Operation::default()
             }
         }));

@@ -198,14 +198,14 @@ fn a_protobuf_subscription_speaks_protobuf() {
     let cluster = Cluster::start(Options::default()).expect("a cluster");
     let call = Call {
         r#type: Some(call::Type::Subscribe as i32),
-        subscribe: Some(call::Subscribe {
+        subscribe: Some(Box::new(call::Subscribe {
             framework_info: v1::FrameworkInfo {
                 user: "root".to_owned(),
                 name: "n".to_owned(),
                 ..Default::default()
             },
             ..Default::default()
-        }),
+        })),
         ..Default::default()
     };
     let headers = [PROTOBUF, ("Accept", "application/x-protobuf")];

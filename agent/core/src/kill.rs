@@ -46,7 +46,7 @@ impl Core {
             status: Some(status),
             latest_state: state as i32,
         };
-        self.send(link, agent_to_master::Message::StatusUpdate(update), Position::NONE);
+        self.send(link, agent_to_master::Message::StatusUpdate(Box::new(update)), Position::NONE);
     }
 
     /// Begins a kill, or makes one that is under way more urgent. `grace` overrules the task's own

@@ -85,7 +85,7 @@ impl Core {
     }
 
     fn send_register(&mut self, id: LinkId) {
-        let register = agent_to_master::Message::Register(self.register());
+        let register = agent_to_master::Message::Register(Box::new(self.register()));
         // It tells of tasks and of a last launch: nothing may be told that a crash can take back.
         self.send(id, register, self.position);
     }
@@ -161,13 +161,13 @@ impl Core {
         match (message.message, registered) {
             (Some(Message::Registered(registered)), false) => self.registered(now, id, registered),
             (Some(Message::Refused(refused)), _) => self.refused(now, id, refused),
-            (Some(Message::RunTask(run)), true) => self.run_task(now, id, run),
+            (Some(Message::RunTask(run)), true) => self.run_task(now, id, *run),
             (Some(Message::KillTask(kill)), true) => self.kill_task(now, kill),
             (Some(Message::Acknowledge(acknowledge)), true) => self.acknowledge(now, &acknowledge),
             (Some(Message::ShutdownFramework(shutdown)), true) => {
                 self.shutdown_framework(now, &shutdown.framework_id.into());
             }
-            (Some(Message::ApplyOperation(apply)), true) => self.apply_operation(now, id, apply),
+            (Some(Message::ApplyOperation(apply)), true) => self.apply_operation(now, id, *apply),
             (Some(Message::AcknowledgeOperation(acknowledge)), true) => {
                 self.acknowledge_operation(now, &acknowledge);
             }
@@ -180,7 +180,7 @@ impl Core {
             (Some(Message::Ping(_)), true) => {
                 self.send(id, agent_to_master::Message::Pong(Pong {}), mezzo_types::Position::NONE);
             }
-            (Some(Message::RunTaskGroup(run)), true) => self.run_task_group(now, id, run),
+            (Some(Message::RunTaskGroup(run)), true) => self.run_task_group(now, id, *run),
             (Some(Message::ShutdownExecutor(shutdown)), true) => {
                 let key = (shutdown.framework_id.into(), shutdown.executor_id.into());
                 self.shut_executor_down(now, &key);

@@ -254,7 +254,7 @@ impl Core {
                 operation_uuid: Bytes::copy_from_slice(stream.as_bytes()),
                 status: Some(*update.body.status),
             };
-            let message = agent_to_master::Message::OperationUpdate(message);
+            let message = agent_to_master::Message::OperationUpdate(Box::new(message));
             self.send(id, message, update.body.after);
         }
     }

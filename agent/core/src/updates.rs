@@ -114,7 +114,11 @@ impl Core {
                 latest_state,
             };
             let id = link.id;
-            self.send(id, agent_to_master::Message::StatusUpdate(message), update.body.after);
+            self.send(
+                id,
+                agent_to_master::Message::StatusUpdate(Box::new(message)),
+                update.body.after,
+            );
         }
     }
 }

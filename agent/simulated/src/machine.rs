@@ -224,12 +224,12 @@ mod tests {
                 id: Some(v1::FrameworkId { value: "f".into() }),
                 ..Default::default()
             };
-            self.hear(master_to_agent::Message::RunTask(RunTask {
+            self.hear(master_to_agent::Message::RunTask(Box::new(RunTask {
                 position: Some(LaunchPosition { term: 7, sequence: self.sequence }),
                 framework_info: Some(framework),
                 task_info: task.encode_to_vec().into(),
                 ..Default::default()
-            }))
+            })))
         }
 
         /// Acknowledges the update in `wants`; what follows.

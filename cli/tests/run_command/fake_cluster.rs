@@ -136,7 +136,7 @@ impl Subscription {
     }
 
     async fn event(&self, kind: event::Type, event: Event) {
-        self.send(Message::Event(Event { r#type: Some(kind as i32), ..event })).await;
+        self.send(Message::Event(Box::new(Event { r#type: Some(kind as i32), ..event }))).await;
     }
 
     async fn handle(&mut self, call: Call) {
@@ -148,7 +148,7 @@ impl Subscription {
                     framework_id: v1::FrameworkId { value: "framework-1".to_owned() },
                     ..Default::default()
                 };
-                let event = Event { subscribed: Some(subscribed), ..Default::default() };
+                let event = Event { subscribed: Some(Box::new(subscribed)), ..Default::default() };
                 self.event(event::Type::Subscribed, event).await;
                 self.offer().await;
             }

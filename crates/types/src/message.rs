@@ -162,7 +162,7 @@ impl Resource {
             }
             _ => None,
         };
-        let disk = message.disk.as_ref().map(read_disk).transpose()?.map(Arc::new);
+        let disk = message.disk.as_deref().map(read_disk).transpose()?.map(Arc::new);
         let resource = Resource {
             name,
             value,
@@ -213,7 +213,7 @@ impl Resource {
                 .as_ref()
                 .map(|role| wire::AllocationInfo { role: Some(role.to_string()) }),
             reservations: self.reservations.iter().map(write_reservation).collect(),
-            disk: self.disk.as_deref().map(write_disk),
+            disk: self.disk.as_deref().map(|disk| Box::new(write_disk(disk))),
             revocable: self.revocable.then(wire::RevocableInfo::default),
             shared: self.shared.then(wire::SharedInfo::default),
             ..Default::default()

@@ -197,16 +197,16 @@ impl ResourceOperation {
                 message.destroy = Some(wire::Destroy { volumes: volumes.to_proto() });
             }
             Self::Grow { volume, addition } => {
-                message.grow_volume = Some(wire::GrowVolume {
+                message.grow_volume = Some(Box::new(wire::GrowVolume {
                     volume: volume.to_proto(),
                     addition: addition.to_proto(),
-                });
+                }));
             }
             Self::Shrink { volume, subtract } => {
-                message.shrink_volume = Some(wire::ShrinkVolume {
+                message.shrink_volume = Some(Box::new(wire::ShrinkVolume {
                     volume: volume.to_proto(),
                     subtract: v1::value::Scalar { value: subtract.to_f64() },
-                });
+                }));
             }
         }
         message

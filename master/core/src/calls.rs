@@ -128,7 +128,7 @@ impl Master {
             }
             Some(Type::UpdateFramework) => {
                 let update = call.update_framework.unwrap_or_default();
-                let position = self.update_framework(now, id, update)?;
+                let position = self.update_framework(now, id, *update)?;
                 return Ok((Answer::Done, position));
             }
             Some(Type::Message) => self.message_to_executor(id, call.message.unwrap_or_default()),

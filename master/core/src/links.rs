@@ -33,12 +33,12 @@ impl Master {
             self.statistics.agent_message_received(message);
         }
         match (message.message, agent) {
-            (Some(FromAgent::Register(register)), None) => self.register(now, link, register),
+            (Some(FromAgent::Register(register)), None) => self.register(now, link, *register),
             (Some(FromAgent::StatusUpdate(update)), Some(agent)) => {
-                self.status_update(now, link, &agent, update);
+                self.status_update(now, link, &agent, *update);
             }
             (Some(FromAgent::OperationUpdate(update)), Some(agent)) => {
-                self.operation_update(now, &agent, update);
+                self.operation_update(now, &agent, *update);
             }
             (Some(FromAgent::Pong(_)), Some(_)) => {}
             (Some(FromAgent::Unregister(_)), Some(agent)) => self.unregister(now, &agent),

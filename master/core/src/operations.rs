@@ -93,7 +93,7 @@ impl Master {
         }
         self.insert_operation(operation);
         self.view_operation(uuid);
-        Some((placement, master_to_agent::Message::ApplyOperation(message)))
+        Some((placement, master_to_agent::Message::ApplyOperation(Box::new(message))))
     }
 
     /// What operations made is offered once they are committed.

@@ -55,16 +55,16 @@ impl Master {
         match &info.id {
             None => {
                 let (id, position) = self.next_framework_id();
-                self.admit(now, id.clone(), subscribe, principal);
+                self.admit(now, id.clone(), *subscribe, principal);
                 self.connect(now, &id, stream, position);
             }
             Some(id) => {
                 let id = FrameworkId::from(id);
                 if self.frameworks.contains_key(&id) {
-                    self.resubscribe(now, &id, subscribe);
+                    self.resubscribe(now, &id, *subscribe);
                 } else {
                     // An id from another life of the cluster: Mesos admits it, too.
-                    self.admit(now, id.clone(), subscribe, principal);
+                    self.admit(now, id.clone(), *subscribe, principal);
                 }
                 self.connect(now, &id, stream, Position(0));
             }
@@ -222,7 +222,11 @@ impl Master {
             agents.into_iter().filter_map(|agent| self.agents.get(agent)?.link).collect();
         for link in links {
             let update = UpdateFramework { framework_info: Some(info.clone()) };
-            self.send_agent(link, master_to_agent::Message::UpdateFramework(update), after);
+            self.send_agent(
+                link,
+                master_to_agent::Message::UpdateFramework(Box::new(update)),
+                after,
+            );
         }
     }
 
@@ -279,7 +283,7 @@ impl Master {
         };
         let event = Event {
             r#type: Some(event::Type::Subscribed as i32),
-            subscribed: Some(subscribed),
+            subscribed: Some(Box::new(subscribed)),
             ..Event::default()
         };
         self.send_event(stream, event, after);

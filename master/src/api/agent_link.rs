@@ -35,7 +35,7 @@ impl AgentLink for Api {
         let link = self.handle.link().await.map_err(unavailable)?;
         tokio::spawn(read(request.into_inner(), link.sender));
         let messages = futures::stream::unfold(link.messages, |mut messages| async move {
-            Some((Ok(messages.recv().await?), messages))
+            Some((Ok(*messages.recv().await?), messages))
         });
         Ok(Response::new(Box::pin(messages)))
     }

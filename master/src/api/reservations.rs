@@ -60,13 +60,22 @@ pub(super) fn operation_of(call: Call) -> Result<(v1::AgentId, Operation), CallE
             let body = call.grow_volume.ok_or_else(|| missing("grow_volume"))?;
             let agent = body.agent_id.ok_or_else(|| missing("grow_volume.agent_id"))?;
             let grow = operation::GrowVolume { volume: body.volume, addition: body.addition };
-            (agent, Operation { grow_volume: Some(grow), ..of(OperationType::GrowVolume) })
+            (
+                agent,
+                Operation { grow_volume: Some(Box::new(grow)), ..of(OperationType::GrowVolume) },
+            )
         }
         Type::ShrinkVolume => {
             let body = call.shrink_volume.ok_or_else(|| missing("shrink_volume"))?;
             let agent = body.agent_id.ok_or_else(|| missing("shrink_volume.agent_id"))?;
             let shrink = operation::ShrinkVolume { volume: body.volume, subtract: body.subtract };
-            (agent, Operation { shrink_volume: Some(shrink), ..of(OperationType::ShrinkVolume) })
+            (
+                agent,
+                Operation {
+                    shrink_volume: Some(Box::new(shrink)),
+                    ..of(OperationType::ShrinkVolume)
+                },
+            )
         }
         _ => return Err(missing("type")),
     })

@@ -62,7 +62,7 @@ impl Rig {
         let resources = Resources::parse(resources, "*").expect("resources").to_proto();
         let agent_info = Some(v1::AgentInfo { resources, ..v1::AgentInfo::default() });
         let register = Register { agent_info, ..Register::default() };
-        let message = Some(agent_to_master::Message::Register(register));
+        let message = Some(agent_to_master::Message::Register(Box::new(register)));
         let message = Box::new(AgentToMaster { message });
         self.input(Input::AgentMessage { link: LinkId(1), message });
         let framework_info = v1::FrameworkInfo {
@@ -73,7 +73,7 @@ impl Rig {
         let subscribe = call::Subscribe { framework_info, ..call::Subscribe::default() };
         let call = Call {
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(subscribe),
+            subscribe: Some(Box::new(subscribe)),
             ..Call::default()
         };
         let call = Box::new(call);

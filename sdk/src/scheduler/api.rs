@@ -40,7 +40,7 @@ impl link::Api for Api {
 
     fn heard(response: ConnectResponse) -> Option<Heard<Self>> {
         Some(match response.message? {
-            Message::Event(event) => Heard::Event(event),
+            Message::Event(event) => Heard::Event(*event),
             Message::Result(result) => Heard::Outcome(Outcome {
                 sequence: result.seq,
                 code: result.code,
@@ -68,9 +68,7 @@ impl link::Api for Api {
     fn note(call: &Call) -> Option<Note> {
         match call::Type::try_from(call.r#type?).ok()? {
             call::Type::Teardown => Some(Note::Teardown),
-            call::Type::UpdateFramework => {
-                call.update_framework.clone().map(|update| Note::UpdateFramework(Box::new(update)))
-            }
+            call::Type::UpdateFramework => call.update_framework.clone().map(Note::UpdateFramework),
             call::Type::Suppress => {
                 Some(Note::Suppress(call.suppress.clone().unwrap_or_default().roles))
             }

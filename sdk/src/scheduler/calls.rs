@@ -277,11 +277,11 @@ impl Calls {
         framework_info.id = Some(self.framework_id.clone());
         self.call(Call {
             r#type: Some(call::Type::UpdateFramework as i32),
-            update_framework: Some(call::UpdateFramework {
+            update_framework: Some(Box::new(call::UpdateFramework {
                 framework_info,
                 suppressed_roles,
                 offer_constraints,
-            }),
+            })),
             ..Default::default()
         })
         .await

@@ -28,11 +28,11 @@ impl Subscription {
         Call {
             framework_id: self.framework.id.clone(),
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(call::Subscribe {
+            subscribe: Some(Box::new(call::Subscribe {
                 framework_info: self.framework.clone(),
                 suppressed_roles: self.suppressed.iter().cloned().collect(),
                 offer_constraints: self.constraints.clone(),
-            }),
+            })),
             ..Default::default()
         }
     }

@@ -202,7 +202,7 @@ impl FakeMaster {
         assert_eq!(call.r#type, Some(call::Type::Subscribe as i32), "first call");
         session.answer(seq, 200, "").await;
         session.subscribed(id).await;
-        (session, call.subscribe.expect("body of SUBSCRIBE"))
+        (session, *call.subscribe.expect("body of SUBSCRIBE"))
     }
 }
 
@@ -254,7 +254,7 @@ impl Session {
         let event = Event { r#type: Some(kind as i32), ..event };
         match &self.events {
             Events::Grpc(answers) => {
-                let response = ConnectResponse { message: Some(Message::Event(event)) };
+                let response = ConnectResponse { message: Some(Message::Event(Box::new(event))) };
                 let _ = answers.send(Ok(response)).await;
             }
             Events::Http { records, .. } => {
@@ -273,7 +273,7 @@ impl Session {
             heartbeat_interval_seconds: Some(seconds),
             ..Default::default()
         };
-        let event = Event { subscribed: Some(subscribed), ..Default::default() };
+        let event = Event { subscribed: Some(Box::new(subscribed)), ..Default::default() };
         self.event(event::Type::Subscribed, event).await;
     }
 

@@ -48,14 +48,14 @@ async fn connect(
 fn subscribe() -> Call {
     Call {
         r#type: Some(call::Type::Subscribe as i32),
-        subscribe: Some(call::Subscribe {
+        subscribe: Some(Box::new(call::Subscribe {
             framework_info: v1::FrameworkInfo {
                 user: "root".to_owned(),
                 name: "raw".to_owned(),
                 ..Default::default()
             },
             ..Default::default()
-        }),
+        })),
         ..Default::default()
     }
 }

@@ -213,7 +213,10 @@ impl World {
         let call = Call {
             framework_id: info.id.clone(),
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(call::Subscribe { framework_info: info, ..call::Subscribe::default() }),
+            subscribe: Some(Box::new(call::Subscribe {
+                framework_info: info,
+                ..call::Subscribe::default()
+            })),
             ..Call::default()
         };
         let conn = self.network.open(Near::Framework(number), master);

@@ -41,11 +41,11 @@ fn agent(rng: &mut Rng, number: u64) -> Agent {
                 container_path: "data".to_owned(),
                 ..v1::Volume::default()
             };
-            resource.disk = Some(v1::resource::DiskInfo {
+            resource.disk = Some(Box::new(v1::resource::DiskInfo {
                 persistence: Some(persistence),
                 volume: Some(volume),
                 source: None,
-            });
+            }));
         }
     }
     let info =

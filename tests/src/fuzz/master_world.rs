@@ -302,7 +302,7 @@ impl World {
         let call = Call {
             framework_id: info.id.clone(),
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(subscribe),
+            subscribe: Some(Box::new(subscribe)),
             ..Call::default()
         };
         if mezzo_master_core::validation::scheduler_call(&call).is_err() {
@@ -369,7 +369,8 @@ impl World {
             operations: agent.operations.values().cloned().collect(),
             ..Register::default()
         };
-        let message = Box::new(AgentToMaster { message: Some(ToMaster::Register(register)) });
+        let message =
+            Box::new(AgentToMaster { message: Some(ToMaster::Register(Box::new(register))) });
         self.input(Input::AgentMessage { link, message });
         let ids: Vec<v1::AgentId> = self
             .agents
@@ -570,7 +571,7 @@ impl World {
             });
             let mut volume = reserved.clone();
             pieces.push(reserved);
-            volume.disk = Some(v1::resource::DiskInfo {
+            volume.disk = Some(Box::new(v1::resource::DiskInfo {
                 persistence: Some(v1::resource::disk_info::Persistence {
                     id: "v".to_owned(),
                     principal: None,
@@ -581,7 +582,7 @@ impl World {
                     ..Default::default()
                 }),
                 ..Default::default()
-            });
+            }));
             if volume.name == "disk" {
                 pieces.push(volume);
             }
@@ -612,15 +613,19 @@ fn status_update(framework: &str, task: &str, state: v1::TaskState, uuid: u8) ->
     };
     let latest_state = state as i32;
     let framework_id = framework.to_owned();
-    ToMaster::StatusUpdate(StatusUpdate { framework_id, status: Some(status), latest_state })
+    ToMaster::StatusUpdate(Box::new(StatusUpdate {
+        framework_id,
+        status: Some(status),
+        latest_state,
+    }))
 }
 
 fn operation_update(operation: &AgentOperation) -> ToMaster {
-    ToMaster::OperationUpdate(OperationUpdate {
+    ToMaster::OperationUpdate(Box::new(OperationUpdate {
         framework_id: operation.framework_id.clone(),
         operation_uuid: operation.operation_uuid.clone(),
         status: operation.latest.clone(),
-    })
+    }))
 }
 
 /// Whether an operation destroys a volume of a task that runs.

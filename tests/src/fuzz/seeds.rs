@@ -100,10 +100,10 @@ fn calls() -> Vec<Call> {
     vec![
         Call {
             framework_id: None,
-            subscribe: Some(call::Subscribe {
+            subscribe: Some(Box::new(call::Subscribe {
                 framework_info: framework_info(None),
                 ..Default::default()
-            }),
+            })),
             ..of(call::Type::Subscribe)
         },
         Call {
@@ -304,7 +304,7 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
     vec![
         join(&[
             said(Kind::Registered(registered.clone())),
-            said(Kind::RunTask(run(1))),
+            said(Kind::RunTask(Box::new(run(1)))),
             (1, vec![]),
             said(Kind::Ping(Ping {})),
             said(Kind::KillTask(kill)),
@@ -315,14 +315,14 @@ pub(super) fn agent_messages() -> Vec<Vec<u8>> {
         ]),
         join(&[
             said(Kind::Registered(registered.clone())),
-            said(Kind::RunTask(run(1))),
-            said(Kind::RunTask(run(2))),
+            said(Kind::RunTask(Box::new(run(1)))),
+            said(Kind::RunTask(Box::new(run(2)))),
             said(Kind::ShutdownFramework(ShutdownFramework { framework_id })),
             (0xf8, vec![]),
         ]),
         join(&[
             said(Kind::Registered(registered)),
-            said(Kind::RunTask(run_checked)),
+            said(Kind::RunTask(Box::new(run_checked))),
             (1, vec![]),
             (0x78, vec![]),
             (0x86, vec![]),
@@ -346,7 +346,8 @@ pub(super) fn register() -> Vec<u8> {
         last_launch: Some(LaunchPosition::default()),
         ..Register::default()
     };
-    AgentToMaster { message: Some(agent_to_master::Message::Register(register)) }.encode_to_vec()
+    AgentToMaster { message: Some(agent_to_master::Message::Register(Box::new(register))) }
+        .encode_to_vec()
 }
 
 pub(super) fn master_records() -> Vec<Vec<u8>> {
@@ -417,8 +418,8 @@ pub(super) fn master_inputs() -> Vec<Vec<u8>> {
     };
     let called = calls().iter().map(|call| (2, call.encode_to_vec())).collect::<Vec<_>>();
     let others = [
-        (5, encode(Kind::Register(again))),
-        (1, encode(Kind::StatusUpdate(update))),
+        (5, encode(Kind::Register(Box::new(again)))),
+        (1, encode(Kind::StatusUpdate(Box::new(update)))),
         (1, encode(Kind::Pong(Pong {}))),
         (0xf8, Vec::new()),
         (1, encode(Kind::Unregister(Unregister {}))),

@@ -131,7 +131,7 @@ fn what_a_framework_says_of_itself_is_taken_over_and_written_down() {
     let renamed = v1::FrameworkInfo { name: "renamed".into(), ..framework(&[]) };
     let update = |info: &v1::FrameworkInfo| {
         let framework_info = Some(info.clone());
-        master_to_agent::Message::UpdateFramework(UpdateFramework { framework_info })
+        master_to_agent::Message::UpdateFramework(Box::new(UpdateFramework { framework_info }))
     };
     world.master(update(&renamed));
     assert_eq!(world.transcript(), "persist t RUNNING [STARTING RUNNING]");

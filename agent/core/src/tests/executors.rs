@@ -105,12 +105,12 @@ pub(super) fn update_call(status: v1::TaskStatus) -> Call {
 impl World {
     fn run_with(&mut self, info: &v1::TaskInfo, launch_executor: bool, owner: v1::FrameworkInfo) {
         self.sequence += 1;
-        self.master(master_to_agent::Message::RunTask(RunTask {
+        self.master(master_to_agent::Message::RunTask(Box::new(RunTask {
             position: Some(LaunchPosition { term: TERM, sequence: self.sequence }),
             framework_info: Some(owner),
             task_info: info.encode_to_vec().into(),
             launch_executor,
-        }));
+        })));
     }
 
     fn run_first(&mut self, id: &str) -> ContainerId {
@@ -124,13 +124,13 @@ impl World {
 
     fn run_group(&mut self, ids: &[&str], launch_executor: bool) {
         self.sequence += 1;
-        self.master(master_to_agent::Message::RunTaskGroup(RunTaskGroup {
+        self.master(master_to_agent::Message::RunTaskGroup(Box::new(RunTaskGroup {
             position: Some(LaunchPosition { term: TERM, sequence: self.sequence }),
             framework_info: Some(framework(&[])),
             executor_info: Some(executor("e")),
             task_infos: ids.iter().map(|id| member(id).encode_to_vec().into()).collect(),
             launch_executor,
-        }));
+        })));
     }
 
     fn executor_call(&mut self, stream: Option<ExecutorStreamId>, call: Call) {
@@ -767,12 +767,12 @@ fn fields_that_nobody_here_knows_reach_the_executor() {
     // Field 900, a varint.
     raw.extend([0xa0, 0x38, 0x07]);
     world.sequence += 1;
-    world.master(master_to_agent::Message::RunTask(RunTask {
+    world.master(master_to_agent::Message::RunTask(Box::new(RunTask {
         position: Some(LaunchPosition { term: TERM, sequence: world.sequence }),
         framework_info: Some(framework(&[])),
         task_info: raw.clone().into(),
         launch_executor: true,
-    }));
+    })));
     world.subscribe(STREAM);
     let launched = world.effects.iter().find_map(|effect| match effect {
         Effect::ExecutorEvent { event, .. } => match &**event {

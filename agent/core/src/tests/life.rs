@@ -59,12 +59,12 @@ fn a_launch_is_taken_once() {
     world.launched("t");
     world.transcript();
     let again = |sequence| {
-        master_to_agent::Message::RunTask(RunTask {
+        master_to_agent::Message::RunTask(Box::new(RunTask {
             position: Some(LaunchPosition { term: TERM, sequence }),
             framework_info: Some(framework(&[])),
             task_info: task("t").encode_to_vec().into(),
             launch_executor: false,
-        })
+        }))
     };
     world.master(again(1));
     assert_eq!(world.transcript(), "");

@@ -62,12 +62,12 @@ fn older_terms_are_refused() {
     // A launch of the old master on the new master's link.
     world.master_on(
         LinkId(3),
-        master_to_agent::Message::RunTask(RunTask {
+        master_to_agent::Message::RunTask(Box::new(RunTask {
             position: Some(LaunchPosition { term: TERM, sequence: 1 }),
             framework_info: Some(framework(&[])),
             task_info: task("t").encode_to_vec().into(),
             launch_executor: false,
-        }),
+        })),
     );
     assert_eq!(
         world.transcript(),

@@ -191,12 +191,12 @@ impl World {
 
     pub fn run(&mut self, info: &v1::TaskInfo, owner: v1::FrameworkInfo) {
         self.sequence += 1;
-        self.master(master_to_agent::Message::RunTask(RunTask {
+        self.master(master_to_agent::Message::RunTask(Box::new(RunTask {
             position: Some(LaunchPosition { term: TERM, sequence: self.sequence }),
             framework_info: Some(owner),
             task_info: info.encode_to_vec().into(),
             launch_executor: false,
-        }));
+        })));
     }
 
     /// Launches `task(id)` and returns its container.
@@ -308,7 +308,7 @@ impl World {
 pub(super) fn update(effect: &Effect) -> Option<StatusUpdate> {
     let Effect::Send { message, .. } = effect else { return None };
     match &message.message {
-        Some(agent_to_master::Message::StatusUpdate(update)) => Some(update.clone()),
+        Some(agent_to_master::Message::StatusUpdate(update)) => Some(*update.clone()),
         _ => None,
     }
 }

@@ -47,7 +47,7 @@ fn reserved(text: &str) -> Vec<v1::Resource> {
 
 fn volume(id: &str) -> v1::Resource {
     let mut volume = reserved("disk:100").remove(0);
-    volume.disk = Some(v1::resource::DiskInfo {
+    volume.disk = Some(Box::new(v1::resource::DiskInfo {
         persistence: Some(v1::resource::disk_info::Persistence { id: id.into(), principal: None }),
         volume: Some(v1::Volume {
             mode: v1::volume::Mode::Rw as i32,
@@ -55,7 +55,7 @@ fn volume(id: &str) -> v1::Resource {
             ..Default::default()
         }),
         source: None,
-    });
+    }));
     volume
 }
 
@@ -89,12 +89,12 @@ impl World {
     }
 
     fn apply_at(&mut self, sequence: u64, number: u8, info: Operation) {
-        self.master(master_to_agent::Message::ApplyOperation(ApplyOperation {
+        self.master(master_to_agent::Message::ApplyOperation(Box::new(ApplyOperation {
             position: Some(LaunchPosition { term: TERM, sequence }),
             operation_uuid: uuid(number).as_bytes().to_vec().into(),
             framework_id: "f".into(),
             info: Some(info),
-        }));
+        })));
     }
 
     fn made(&mut self, number: u8, outcome: Result<(), &str>) {
@@ -333,12 +333,12 @@ fn volumes_outlive_the_agents_membership() {
 #[test]
 fn an_operation_of_another_term_closes_the_link() {
     let mut world = world();
-    world.master(master_to_agent::Message::ApplyOperation(ApplyOperation {
+    world.master(master_to_agent::Message::ApplyOperation(Box::new(ApplyOperation {
         position: Some(LaunchPosition { term: TERM - 1, sequence: 9 }),
         operation_uuid: vec![1; 16].into(),
         info: Some(reserve("cpus:1")),
         ..ApplyOperation::default()
-    }));
+    })));
     assert!(world.transcript().starts_with("close link 1: an operation of term 6"));
     assert_eq!(world.total(), "cpus:4; disk:1000");
 }

@@ -144,7 +144,8 @@ impl Story {
                     task_info: prost::Message::encode_to_vec(&info).into(),
                     launch_executor: false,
                 };
-                let message = mezzo_proto::internal::v1::master_to_agent::Message::RunTask(run);
+                let message =
+                    mezzo_proto::internal::v1::master_to_agent::Message::RunTask(Box::new(run));
                 self.world.master_on(self.link, message);
             }
             2 | 3 => self.progress(),

@@ -182,21 +182,21 @@ impl Master {
         }
         let position = Some(LaunchPosition { term: launch.term, sequence: launch.sequence });
         walk.orders.push(if group {
-            master_to_agent::Message::RunTaskGroup(RunTaskGroup {
+            master_to_agent::Message::RunTaskGroup(Box::new(RunTaskGroup {
                 position,
                 framework_info,
                 executor_info: Some(executor),
                 task_infos,
                 launch_executor,
-            })
+            }))
         } else {
             let task_info = task_infos.pop().unwrap_or_default();
-            master_to_agent::Message::RunTask(RunTask {
+            master_to_agent::Message::RunTask(Box::new(RunTask {
                 position,
                 framework_info,
                 task_info,
                 launch_executor,
-            })
+            }))
         });
     }
 

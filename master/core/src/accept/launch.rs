@@ -65,12 +65,12 @@ impl Master {
             launch_sequence: launch.sequence,
         });
         let task_info = bytes.unwrap_or_else(|| task.encode_to_vec().into());
-        walk.orders.push(master_to_agent::Message::RunTask(RunTask {
+        walk.orders.push(master_to_agent::Message::RunTask(Box::new(RunTask {
             position: Some(LaunchPosition { term: launch.term, sequence: launch.sequence }),
             framework_info: Some(framework_info),
             task_info,
             launch_executor: false,
-        }));
+        })));
         let mut placed = Task {
             framework: walk.framework.clone(),
             id: id.clone(),

@@ -109,7 +109,7 @@ impl Master {
                 }
                 Some(OperationType::LaunchGroup) => {
                     let group = operation.launch_group.unwrap_or_default();
-                    self.launch_group(now, walk, group, grouped);
+                    self.launch_group(now, walk, *group, grouped);
                 }
                 Some(
                     OperationType::Reserve

@@ -253,8 +253,9 @@ impl Master {
             // It changed while the agent was away.
             let Some(known) = known.filter(|known| known.info != *info) else { continue };
             let (framework_info, after) = (Some(known.info.clone()), known.admitted);
-            let update =
-                master_to_agent::Message::UpdateFramework(UpdateFramework { framework_info });
+            let update = master_to_agent::Message::UpdateFramework(Box::new(UpdateFramework {
+                framework_info,
+            }));
             self.send_agent(link, update, after);
         }
         let mut kills: Vec<KillTask> = match self.agents.get(id) {

@@ -182,7 +182,7 @@ fn an_agent_of_a_later_term_is_refused() {
         highest_term: 99,
         ..Default::default()
     };
-    cluster.agent_says(link, ToMaster::Register(register));
+    cluster.agent_says(link, ToMaster::Register(Box::new(register)));
     let messages = cluster.take_messages(link);
     let [ToAgent::Refused(refused)] = messages.as_slice() else { panic!("{messages:?}") };
     assert!(refused.message.contains("term 99"), "{}", refused.message);

@@ -85,8 +85,9 @@ fn what_may_not_change_stays_when_a_framework_comes_back_and_is_refused_in_an_up
         ..framework_info(true)
     };
     let update = call::UpdateFramework { framework_info: changed(true), ..Default::default() };
-    let refused = cluster
-        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update));
+    let refused = cluster.call(stream, &id, call::Type::UpdateFramework, |c| {
+        c.update_framework = Some(Box::new(update))
+    });
     assert!(
         matches!(&refused, Err(Refusal::BadRequest(text)) if text.contains("framework_info.user")),
         "{refused:?}"
@@ -95,8 +96,9 @@ fn what_may_not_change_stays_when_a_framework_comes_back_and_is_refused_in_an_up
     assert_eq!(again, id, "it is not turned away: it would lose its tasks");
     let kept = v1::FrameworkInfo { id: Some(id.clone()), ..framework_info(true) };
     let update = call::UpdateFramework { framework_info: kept, ..Default::default() };
-    let result = cluster
-        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update));
+    let result = cluster.call(stream, &id, call::Type::UpdateFramework, |c| {
+        c.update_framework = Some(Box::new(update))
+    });
     assert_eq!(result, Ok(Answer::Done), "user and checkpoint are those of before");
 }
 
@@ -123,7 +125,9 @@ fn offers_to_a_role_that_the_framework_leaves_are_rescinded() {
         ..Default::default()
     };
     cluster
-        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update))
+        .call(stream, &id, call::Type::UpdateFramework, |c| {
+            c.update_framework = Some(Box::new(update))
+        })
         .expect("done");
     cluster.advance(Duration::from_secs(1));
     let events = cluster.take_events(stream);

@@ -196,7 +196,10 @@ impl Cluster {
         let call = Call {
             framework_id: info.id.clone(),
             r#type: Some(call::Type::Subscribe as i32),
-            subscribe: Some(call::Subscribe { framework_info: info, ..Default::default() }),
+            subscribe: Some(Box::new(call::Subscribe {
+                framework_info: info,
+                ..Default::default()
+            })),
             ..Call::default()
         };
         self.input(Input::Subscribe { stream, call: Box::new(call), principal: None });
@@ -302,7 +305,7 @@ impl Cluster {
             id: id.map(|value| v1::AgentId { value: value.to_owned() }),
             ..v1::AgentInfo::default()
         });
-        self.agent_says(link, ToMaster::Register(register));
+        self.agent_says(link, ToMaster::Register(Box::new(register)));
         let messages = self.take_messages(link);
         let Some(ToAgent::Registered(registered)) = messages.first() else {
             panic!("not registered: {messages:?}");
@@ -391,11 +394,11 @@ impl Cluster {
         };
         self.agent_says(
             link,
-            ToMaster::OperationUpdate(OperationUpdate {
+            ToMaster::OperationUpdate(Box::new(OperationUpdate {
                 operation_uuid: operation_uuid.clone(),
                 status: Some(status),
                 ..OperationUpdate::default()
-            }),
+            })),
         );
     }
 
@@ -431,11 +434,11 @@ impl Cluster {
         };
         self.agent_says(
             link,
-            ToMaster::StatusUpdate(StatusUpdate {
+            ToMaster::StatusUpdate(Box::new(StatusUpdate {
                 framework_id: framework.value.clone(),
                 status: Some(status),
                 latest_state: state as i32,
-            }),
+            })),
         );
     }
 

@@ -31,7 +31,7 @@ fn refusal(cluster: &mut Cluster, agent: &str) -> (String, bool) {
         ..v1::AgentInfo::default()
     };
     let register = Register { agent_info: Some(agent_info), ..Register::default() };
-    cluster.agent_says(link, ToMaster::Register(register));
+    cluster.agent_says(link, ToMaster::Register(Box::new(register)));
     let messages = cluster.take_messages(link);
     let [ToAgent::Refused(refused)] = messages.as_slice() else { panic!("{messages:?}") };
     (refused.message.clone(), refused.shutdown)
@@ -194,7 +194,7 @@ fn a_forgotten_agent_returns_with_its_tasks() {
         frameworks: vec![info.clone()],
         ..Register::default()
     };
-    other.agent_says(LinkId(5), ToMaster::Register(register));
+    other.agent_says(LinkId(5), ToMaster::Register(Box::new(register)));
     assert_eq!(other.registry.placements.len(), 1);
     let (stream, _) = other.framework(info);
     other.advance(Duration::from_secs(1));

@@ -92,10 +92,10 @@ impl World {
             offer_ids: vec![offer.id],
             operations: vec![v1::offer::Operation {
                 r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-                launch_group: Some(v1::offer::operation::LaunchGroup {
+                launch_group: Some(Box::new(v1::offer::operation::LaunchGroup {
                     executor,
                     task_group: v1::TaskGroupInfo { tasks },
-                }),
+                })),
                 ..v1::offer::Operation::default()
             }],
             ..call::Accept::default()
@@ -226,10 +226,9 @@ fn a_group_is_launched_as_one_or_not_at_all() {
     let tasks = vec![world.member("a", "cpus:1;mem:10"), world.member("b", "cpus:1;mem:10")];
     world.launch_group(of.clone(), tasks);
     let sent = world.sent();
-    let [ToAgent::RunTaskGroup(RunTaskGroup { task_infos, launch_executor: true, .. })] =
-        sent.as_slice()
-    else {
-        panic!("not one group: {sent:?}")
+    let [ToAgent::RunTaskGroup(group)] = sent.as_slice() else { panic!("not one group: {sent:?}") };
+    let RunTaskGroup { task_infos, launch_executor: true, .. } = &**group else {
+        panic!("the executor is not to be launched: {group:?}")
     };
     for raw in task_infos {
         let info = v1::TaskInfo::decode(raw.clone()).expect("a task");
@@ -283,10 +282,10 @@ fn a_group_keeps_what_nobody_here_knows() {
         offer_ids: vec![offer.id],
         operations: vec![v1::offer::Operation {
             r#type: Some(v1::offer::operation::Type::LaunchGroup as i32),
-            launch_group: Some(v1::offer::operation::LaunchGroup {
+            launch_group: Some(Box::new(v1::offer::operation::LaunchGroup {
                 executor: executor("cpus:0.5;mem:64;disk:10"),
                 task_group: v1::TaskGroupInfo { tasks: vec![member] },
-            }),
+            })),
             ..v1::offer::Operation::default()
         }],
         ..call::Accept::default()
@@ -337,7 +336,7 @@ fn the_bytes_of_one_task_never_pass_for_anothers() {
         },
         v1::offer::Operation {
             launch: Some(v1::offer::operation::Launch::default()),
-            launch_group: Some(group(&also_stray)),
+            launch_group: Some(Box::new(group(&also_stray))),
             ..of(v1::offer::operation::Type::Launch)
         },
         v1::offer::Operation {
@@ -431,14 +430,14 @@ fn an_agent_that_comes_back_says_which_executors_live() {
         };
         world.cluster.agent_says(
             link,
-            ToMaster::Register(Register {
+            ToMaster::Register(Box::new(Register {
                 agent_info: Some(agent_info),
                 boot_id: "boot-1".to_owned(),
                 last_launch: Some(LaunchPosition { ..position }),
                 tasks,
                 executors,
                 ..Register::default()
-            }),
+            })),
         );
         world.link = link;
     };

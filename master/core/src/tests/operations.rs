@@ -91,7 +91,7 @@ impl Rig {
     fn sent(&mut self) -> Vec<ApplyOperation> {
         let messages = self.cluster.take_messages(self.link);
         let apply = |message| match message {
-            ToAgent::ApplyOperation(apply) => Some(apply),
+            ToAgent::ApplyOperation(apply) => Some(*apply),
             _ => None,
         };
         messages.into_iter().filter_map(apply).collect()
@@ -160,7 +160,7 @@ fn reserved(text: &str) -> Vec<v1::Resource> {
 
 fn volume(id: &str, mb: u32) -> v1::Resource {
     let mut volume = reserved(&format!("disk:{mb}")).remove(0);
-    volume.disk = Some(v1::resource::DiskInfo {
+    volume.disk = Some(Box::new(v1::resource::DiskInfo {
         persistence: Some(v1::resource::disk_info::Persistence {
             id: id.to_owned(),
             principal: None,
@@ -171,7 +171,7 @@ fn volume(id: &str, mb: u32) -> v1::Resource {
             ..Default::default()
         }),
         source: None,
-    });
+    }));
     volume
 }
 
@@ -207,7 +207,7 @@ fn destroy(volume: v1::Resource) -> Operation {
 fn grow(volume: v1::Resource, by: u32) -> Operation {
     let addition = reserved(&format!("disk:{by}")).remove(0);
     let body = v1::offer::operation::GrowVolume { volume, addition };
-    Operation { grow_volume: Some(body), ..of(v1::offer::operation::Type::GrowVolume) }
+    Operation { grow_volume: Some(Box::new(body)), ..of(v1::offer::operation::Type::GrowVolume) }
 }
 
 fn launch(task: v1::TaskInfo) -> Operation {
@@ -516,8 +516,10 @@ fn a_total_that_operations_cannot_have_made_is_refused() {
         total_resources: super::cluster::resources("cpus:5"),
         ..Default::default()
     };
-    cluster
-        .agent_says(link, mezzo_proto::internal::v1::agent_to_master::Message::Register(register));
+    cluster.agent_says(
+        link,
+        mezzo_proto::internal::v1::agent_to_master::Message::Register(Box::new(register)),
+    );
     let messages = cluster.take_messages(link);
     let [ToAgent::Refused(refused)] = messages.as_slice() else { panic!("{messages:?}") };
     assert!(refused.message.contains("neither make nor lose"), "{}", refused.message);

@@ -477,7 +477,7 @@ fn a_machine_that_is_down_loses_its_agents_until_it_is_up() {
         agent_info: Some(info),
         ..mezzo_proto::internal::v1::Register::default()
     };
-    let message = mezzo_proto::internal::v1::agent_to_master::Message::Register(register);
+    let message = mezzo_proto::internal::v1::agent_to_master::Message::Register(Box::new(register));
     cluster.agent_says(newcomer, message);
     let messages = cluster.take_messages(newcomer);
     assert!(matches!(messages.as_slice(), [ToAgent::Refused(r)] if !r.shutdown), "{messages:?}");
@@ -507,7 +507,7 @@ fn an_agent_that_comes_back_to_a_machine_that_is_down_is_removed() {
         agent_info: Some(info),
         ..mezzo_proto::internal::v1::Register::default()
     };
-    let message = mezzo_proto::internal::v1::agent_to_master::Message::Register(register);
+    let message = mezzo_proto::internal::v1::agent_to_master::Message::Register(Box::new(register));
     cluster.agent_says(back, message);
     let messages = cluster.take_messages(back);
     assert!(matches!(messages.as_slice(), [ToAgent::Refused(r)] if r.shutdown), "{messages:?}");
@@ -547,8 +547,9 @@ fn agents_hear_what_a_framework_says_of_itself() {
         ..framework_info(true)
     };
     let update = call::UpdateFramework { framework_info: info.clone(), ..Default::default() };
-    let result = cluster
-        .call(stream, &id, call::Type::UpdateFramework, |c| c.update_framework = Some(update));
+    let result = cluster.call(stream, &id, call::Type::UpdateFramework, |c| {
+        c.update_framework = Some(Box::new(update))
+    });
     assert_eq!(result, Ok(Answer::Done));
     let told = cluster.to_agents.remove(&link).expect("a message");
     let [(ToAgent::UpdateFramework(told), after)] = told.as_slice() else { panic!("{told:?}") };

@@ -21,7 +21,7 @@ fn agent_says(link: LinkId, message: ToMaster) -> Input {
 }
 
 fn register(id: Option<&str>, tasks: Vec<AgentTask>) -> ToMaster {
-    ToMaster::Register(Register {
+    ToMaster::Register(Box::new(Register {
         agent_info: Some(v1::AgentInfo {
             hostname: "host".to_owned(),
             resources: resources("cpus:8;mem:1024"),
@@ -32,7 +32,7 @@ fn register(id: Option<&str>, tasks: Vec<AgentTask>) -> ToMaster {
         last_launch: Some(LaunchPosition::default()),
         tasks,
         ..Register::default()
-    })
+    }))
 }
 
 fn persisted(effects: &[Effect]) -> u64 {
@@ -87,7 +87,7 @@ fn an_agent_ends_and_forgets_once_the_log_has_removed_the_framework() {
 
     let update =
         StatusUpdate { framework_id: id.value, latest_state: latest.state, status: Some(latest) };
-    let update = agent_says(LinkId(9), ToMaster::StatusUpdate(update));
+    let update = agent_says(LinkId(9), ToMaster::StatusUpdate(Box::new(update)));
     let told = effects(&mut cluster, update).into_iter().find_map(|effect| match effect {
         Effect::Agent { message, after, .. } => {
             matches!(message.message, Some(ToAgent::Acknowledge(_))).then_some(after)

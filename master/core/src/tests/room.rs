@@ -74,7 +74,7 @@ fn refused(cluster: &mut Cluster, id: Option<&str>, highest_term: u64) -> Refuse
     };
     let register = Register { agent_info: Some(agent_info), highest_term, ..Register::default() };
     let written = cluster.log.len();
-    cluster.agent_says(link, ToMaster::Register(register));
+    cluster.agent_says(link, ToMaster::Register(Box::new(register)));
     let messages = cluster.take_messages(link);
     let [ToAgent::Refused(refused)] = messages.as_slice() else { panic!("{messages:?}") };
     assert_eq!(cluster.closed_links, [link]);
@@ -107,7 +107,7 @@ fn without_room_a_framework_cannot_change() {
             v1::FrameworkInfo { id: Some(id.clone()), name: "new".into(), ..framework_info(true) };
         let update = call::UpdateFramework { framework_info, ..Default::default() };
         let kind = call::Type::UpdateFramework;
-        cluster.call(stream, &id, kind, |call| call.update_framework = Some(update))
+        cluster.call(stream, &id, kind, |call| call.update_framework = Some(Box::new(update)))
     };
     room(&mut cluster, Some(SHORTAGE));
     let written = cluster.log.len();

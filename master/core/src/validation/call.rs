@@ -138,10 +138,10 @@ mod tests {
         let call = Call { framework_id: None, ..of(Type::Revive) };
         assert_eq!(error(call), "Expecting 'framework_id' to be present");
         let subscribe = |inner: Option<FrameworkId>, outer: Option<FrameworkId>| Call {
-            subscribe: Some(call::Subscribe {
+            subscribe: Some(Box::new(call::Subscribe {
                 framework_info: FrameworkInfo { id: inner, ..FrameworkInfo::default() },
                 ..call::Subscribe::default()
-            }),
+            })),
             framework_id: outer,
             ..of(Type::Subscribe)
         };
@@ -158,10 +158,10 @@ mod tests {
     #[test]
     fn an_update_names_the_framework_that_calls() {
         let update = |inner: Option<FrameworkId>| Call {
-            update_framework: Some(call::UpdateFramework {
+            update_framework: Some(Box::new(call::UpdateFramework {
                 framework_info: FrameworkInfo { id: inner, ..FrameworkInfo::default() },
                 ..call::UpdateFramework::default()
-            }),
+            })),
             ..of(Type::UpdateFramework)
         };
         assert_eq!(scheduler_call(&update(Some(id("f")))), Ok(()));

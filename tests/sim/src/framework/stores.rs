@@ -57,10 +57,10 @@ impl Framework {
                     ..of(Type::Destroy)
                 },
                 1 if amount > 2.0 => Operation {
-                    shrink_volume: Some(operation::ShrinkVolume {
+                    shrink_volume: Some(Box::new(operation::ShrinkVolume {
                         volume: resource,
                         subtract: v1::value::Scalar { value: 1.0 },
-                    }),
+                    })),
                     ..of(Type::ShrinkVolume)
                 },
                 _ => return None,
@@ -87,7 +87,7 @@ impl Framework {
             return Some(Operation { unreserve: Some(unreserve), ..of(Type::Unreserve) });
         }
         let mut volume = part((amount / 2.0).ceil());
-        volume.disk = Some(v1::resource::DiskInfo {
+        volume.disk = Some(Box::new(v1::resource::DiskInfo {
             persistence: Some(v1::resource::disk_info::Persistence {
                 // Few names, so that they come again.
                 id: format!("{}-{}", self.role, self.rng.between(1, 4)),
@@ -99,7 +99,7 @@ impl Framework {
                 ..v1::Volume::default()
             }),
             source: None,
-        });
+        }));
         let create = operation::Create { volumes: vec![volume] };
         Some(Operation { create: Some(create), ..of(Type::Create) })
     }

@@ -133,19 +133,19 @@ impl Story {
         let launch_executor = !std::mem::replace(&mut self.play.counted, true);
         let raw = |id: &String| prost::Message::encode_to_vec(&member(id)).into();
         let message = match ids.as_slice() {
-            [id] => master_to_agent::Message::RunTask(RunTask {
+            [id] => master_to_agent::Message::RunTask(Box::new(RunTask {
                 position,
                 framework_info: Some(framework(&[])),
                 task_info: raw(id),
                 launch_executor,
-            }),
-            ids => master_to_agent::Message::RunTaskGroup(RunTaskGroup {
+            })),
+            ids => master_to_agent::Message::RunTaskGroup(Box::new(RunTaskGroup {
                 position,
                 framework_info: Some(framework(&[])),
                 executor_info: Some(executor("e")),
                 task_infos: ids.iter().map(raw).collect(),
                 launch_executor,
-            }),
+            })),
         };
         self.world.master_on(self.link, message);
     }
