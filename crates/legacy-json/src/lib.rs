@@ -24,7 +24,8 @@ pub use others::{
     time,
 };
 pub use resources::{
-    attributes, by_role, endpoint, full, of_messages, quantities, resources, scalars,
+    attributes, by_role, endpoint, endpoint_resource, full, of_messages, quantities, resources,
+    scalars,
 };
 pub use task::{task, task_info};
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_proto::{json, v1};
-use mezzo_types::{Attributes, Quantities, Ranges, Resource, Resources, Value};
+use mezzo_types::{Attributes, Quantities, Ranges, Resource, Resources, UNRESERVED_ROLE, Value};
 
 use crate::object::{Object, list, object};
 
@@ -94,10 +94,13 @@ pub fn endpoint(resources: &Resources) -> Vec<v1::Resource> {
     resources.iter().map(endpoint_resource).collect()
 }
 
+/// As [`endpoint`], one of them.
 #[expect(deprecated, reason = "the older format is what some readers understand")]
-fn endpoint_resource(resource: &Resource) -> v1::Resource {
+pub fn endpoint_resource(resource: &Resource) -> v1::Resource {
     let mut message = resource.to_proto();
-    if let Some(older) = resource.to_proto_unrefined() {
+    if resource.reservations.is_empty() {
+        message.role = Some(UNRESERVED_ROLE.to_owned());
+    } else if let Some(older) = resource.to_proto_unrefined() {
         message.role = older.role;
         message.reservation = older.reservation;
     }

@@ -42,14 +42,19 @@ impl Quantities {
         }
     }
 
-    /// What is left; amounts that would go below zero become zero.
+    /// What is left; an amount that would go below zero becomes zero.
+    pub fn subtract(&mut self, name: &ResourceName, amount: Scalar) {
+        let Ok(at) = self.position(name) else { return };
+        self.0[at].1 = self.0[at].1.saturating_sub(amount);
+        if self.0[at].1.is_zero() {
+            self.0.remove(at);
+        }
+    }
+
     pub fn subtract_all(&mut self, other: &Quantities) {
         for (name, amount) in other.iter() {
-            if let Ok(at) = self.position(name) {
-                self.0[at].1 = self.0[at].1.saturating_sub(amount);
-            }
+            self.subtract(name, amount);
         }
-        self.0.retain(|(_, amount)| !amount.is_zero());
     }
 
     pub fn contains(&self, other: &Quantities) -> bool {

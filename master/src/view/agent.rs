@@ -11,6 +11,7 @@ use mezzo_types::{FrameworkId, Resources};
 use prost::Message;
 
 use super::pages::{Entry, Form};
+use super::scan::put_resources;
 use super::sum::Sum;
 use mezzo_legacy_json as legacy;
 use mezzo_legacy_json::{Object, list, text};
@@ -241,11 +242,7 @@ impl Entry for Arc<AgentEntry> {
                 // Only repeated fields: the rest are required ones, which are set already.
                 let load = &self.load;
                 for (number, sum) in [(8, &load.allocated), (9, &load.offered)] {
-                    for resource in legacy::endpoint(&sum.total()) {
-                        super::scan::put_head(scratch, number, resource.encoded_len());
-                        // A Vec takes everything.
-                        resource.encode(scratch).ok();
-                    }
+                    put_resources(scratch, number, &sum.total());
                 }
             }
             AgentState::Recovered => {

@@ -1,6 +1,12 @@
-//! Fields of messages that this process encoded itself, found without decoding them.
+//! Fields of messages that this process encodes itself, found without decoding them and put without making a message.
 
 use std::ops::Range;
+
+use mezzo_legacy_json as legacy;
+use mezzo_proto::v1;
+use mezzo_types::{Resource, Resources, UNRESERVED_ROLE, Value};
+use prost::Message;
+use prost::encoding::{double as doubles, encoded_len_varint, int32};
 
 /// A field as it lies in the encoded message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,11 +103,59 @@ pub(super) fn put_head(out: &mut Vec<u8>, number: u32, length: usize) {
     put_varint(out, length as u64);
 }
 
+/// Appends resources as fields of that number, as [`legacy::endpoint`] writes them.
+pub(super) fn put_resources(out: &mut Vec<u8>, number: u32, resources: &Resources) {
+    for resource in resources.iter() {
+        if put_plain(out, number, resource) {
+            continue;
+        }
+        let message = legacy::endpoint_resource(resource);
+        put_head(out, number, message.encoded_len());
+        message.encode_raw(out);
+    }
+}
+
+/// Appends an amount that is nothing but an amount, which nearly all are: a message of it is half a dozen allocations.
+fn put_plain(out: &mut Vec<u8>, number: u32, resource: &Resource) -> bool {
+    let Resource { name, value, reservations, allocation_role, disk, .. } = resource;
+    let Value::Scalar(amount) = value else { return false };
+    let marked = resource.revocable || resource.shared || resource.provider_id.is_some();
+    if marked || disk.is_some() || !reservations.is_empty() {
+        return false;
+    }
+    // Numbers of `Resource`, and of the messages in it.
+    const NAME: u32 = 1;
+    const TYPE: u32 = 2;
+    const SCALAR: u32 = 3;
+    const ROLE: u32 = 6;
+    const ALLOCATION: u32 = 11;
+    const ALLOCATION_ROLE: u32 = 1;
+    const SCALAR_LEN: usize = 9;
+    let text = |text: &str| 1 + encoded_len_varint(text.len() as u64) + text.len();
+    let allocation = allocation_role.as_deref().map(|role| (role, text(role)));
+    let of_allocation =
+        allocation.map_or(0, |(_, length)| 1 + encoded_len_varint(length as u64) + length);
+    let length = text(name.as_str()) + 2 + 2 + SCALAR_LEN + text(UNRESERVED_ROLE) + of_allocation;
+    put_head(out, number, length);
+    put_text(out, NAME, name.as_str());
+    int32::encode(TYPE, &(v1::value::Type::Scalar as i32), out);
+    put_head(out, SCALAR, SCALAR_LEN);
+    doubles::encode(1, &amount.to_f64(), out);
+    put_text(out, ROLE, UNRESERVED_ROLE);
+    if let Some((role, length)) = allocation {
+        put_head(out, ALLOCATION, length);
+        put_text(out, ALLOCATION_ROLE, role);
+    }
+    true
+}
+
+fn put_text(out: &mut Vec<u8>, number: u32, text: &str) {
+    put_head(out, number, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
-    use mezzo_proto::v1;
-    use prost::Message;
-
     use super::*;
 
     #[test]
@@ -134,5 +188,34 @@ mod tests {
             prost::encoding::encode_varint(length as u64, &mut expected);
             assert_eq!(out, expected);
         }
+    }
+
+    #[test]
+    fn resources_are_as_their_messages_are_encoded() {
+        let mut resources = Resources::default();
+        let long = "a-role-of-a-length-".repeat(8);
+        for role in [None, Some("*"), Some("web/front"), Some(long.as_str())] {
+            let texts = "cpus:0.123;mem:1e9;disk:5;gpus:2;a-name-of-its-own:7;ports:[1-2,5-9];set:{a,b};cpus(ads):1;disk(ads):9";
+            for resource in Resources::parse(texts, "*").expect("resources").iter() {
+                let allocation_role = role.map(Into::into);
+                let resource = Resource { allocation_role, ..resource.clone() };
+                let marked = Resource { revocable: true, ..resource.clone() };
+                let provided = Resource { provider_id: Some("p".into()), ..resource.clone() };
+                [resource, marked, provided].into_iter().for_each(|one| resources.insert(one));
+            }
+        }
+        assert!(resources.iter().count() > 100);
+        let mut out = Vec::new();
+        put_resources(&mut out, 8, &resources);
+        let expected = v1::master::response::get_agents::Agent {
+            allocated_resources: legacy::endpoint(&resources),
+            ..Default::default()
+        };
+        let whole = expected.encode_to_vec();
+        let expected: Vec<u8> = fields(&whole)
+            .filter(|field| field.number == 8)
+            .flat_map(|field| whole[field.whole].to_vec())
+            .collect();
+        assert_eq!(out, expected);
     }
 }

@@ -76,9 +76,7 @@ impl Amounts {
             let sum = if resource.revocable { &mut self.revocable } else { &mut self.firm };
             match way {
                 Way::Add => sum.add(&resource.name, *amount),
-                Way::Subtract => {
-                    sum.subtract_all(&[(resource.name.clone(), *amount)].into_iter().collect());
-                }
+                Way::Subtract => sum.subtract(&resource.name, *amount),
             }
         }
     }
