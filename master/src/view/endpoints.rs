@@ -129,7 +129,7 @@ impl Snapshot {
 
     /// `/tasks`: a piece of all tasks, by when each began.
     pub(crate) fn tasks(&self, query: &TasksQuery) -> Answer {
-        let mut tasks: Vec<(Option<f64>, &TaskEntry)> = Vec::new();
+        let mut tasks: Vec<Dated<'_>> = Vec::new();
         for framework in self.all_frameworks() {
             if query.framework_id.as_ref().is_some_and(|id| id != framework.id()) {
                 continue;
@@ -138,22 +138,30 @@ impl Snapshot {
                 let wanted = |task: &&TaskEntry| {
                     query.task_id.as_ref().is_none_or(|id| id == task.task_id())
                 };
-                let dated = |task: &'_ TaskEntry| task.first_timestamp();
-                tasks.extend(pages.iter().filter(wanted).map(|task| (dated(task), task)));
+                for task in pages.iter().filter(wanted) {
+                    // Those without a status come first when ascending, last otherwise, as with Mesos.
+                    let began = task.first_timestamp().unwrap_or(f64::NEG_INFINITY);
+                    tasks.push(Dated { began, place: tasks.len(), task });
+                }
             }
         }
-        // Stable, and those without a status come first when ascending, last otherwise; as Mesos, and None is least.
-        let by_time = |a: &Option<f64>, b: &Option<f64>| a.partial_cmp(b);
-        let equal = std::cmp::Ordering::Equal;
-        match query.ascending {
-            true => tasks.sort_by(|(a, _), (b, _)| by_time(a, b).unwrap_or(equal)),
-            false => tasks.sort_by(|(a, _), (b, _)| by_time(b, a).unwrap_or(equal)),
+        let order = |a: &Dated<'_>, b: &Dated<'_>| {
+            let by_time = a.began.total_cmp(&b.began);
+            let by_time = if query.ascending { by_time } else { by_time.reverse() };
+            by_time.then(a.place.cmp(&b.place))
+        };
+        // Only what comes before the end of the piece is sorted: a page of a large cluster is little.
+        let end = query.offset.saturating_add(query.limit);
+        if end < tasks.len() {
+            tasks.select_nth_unstable_by(end, order);
+            tasks.truncate(end);
         }
+        tasks.sort_unstable_by(order);
         let mut parts = Parts::default();
         parts.literal("{");
         parts.name("tasks");
-        let piece = tasks.into_iter().skip(query.offset).take(query.limit);
-        list(parts.tail(), piece, |out, (_, task)| task.json(Form::Legacy, out));
+        let piece = tasks.into_iter().skip(query.offset);
+        list(parts.tail(), piece, |out, dated| dated.task.json(Form::Legacy, out));
         parts.literal("}");
         parts.finish()
     }
@@ -186,6 +194,13 @@ impl Snapshot {
         answer.end();
         out.into()
     }
+}
+
+/// A task, with when it began and its place among all: what is equal in time stays in order.
+struct Dated<'a> {
+    began: f64,
+    place: usize,
+    task: &'a TaskEntry,
 }
 
 fn master_fields(

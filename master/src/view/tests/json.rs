@@ -424,6 +424,43 @@ fn tasks() {
 }
 
 #[test]
+fn pages_of_tasks_are_pieces_of_the_whole_list() {
+    let view = View::default();
+    view.apply(framework("f"));
+    for number in 0..200_u32 {
+        let mut task = task("f", &number.to_string(), "a", TaskState::TaskRunning);
+        // Many began at the same time, in no order; one did not begin.
+        task.statuses[0].timestamp = Some(f64::from(number * 7 % 10));
+        if number == 50 {
+            task.statuses.clear();
+        }
+        view.apply(ViewChange::Task(task));
+    }
+    let snapshot = view.snapshot();
+    let ids = |query: &TasksQuery| -> Vec<String> {
+        let tasks = value(snapshot.tasks(query))["tasks"].take();
+        let tasks = tasks.as_array().expect("a list").clone();
+        tasks.iter().map(|task| task["id"].as_str().expect("an id").to_owned()).collect()
+    };
+    for ascending in [true, false] {
+        let whole = ids(&TasksQuery { limit: usize::MAX, ascending, ..TasksQuery::default() });
+        assert_eq!(whole.len(), 200);
+        assert_eq!(whole.iter().position(|id| id == "50"), Some(if ascending { 0 } else { 199 }));
+        let began = |id: &String| id.parse::<u32>().expect("a number") * 7 % 10;
+        let mut begun: Vec<u32> = whole.iter().filter(|id| *id != "50").map(began).collect();
+        if !ascending {
+            begun.reverse();
+        }
+        assert!(begun.is_sorted());
+        for (offset, limit) in [(0, 0), (0, 1), (0, 70), (69, 2), (199, 1), (200, 5), (150, 100)] {
+            let page = ids(&TasksQuery { limit, offset, ascending, ..TasksQuery::default() });
+            let piece: Vec<_> = whole.iter().skip(offset).take(limit).cloned().collect();
+            assert_eq!(page, piece, "{offset}+{limit}");
+        }
+    }
+}
+
+#[test]
 fn roles() {
     let view = cluster();
     view.apply(ViewChange::Weights(BTreeMap::from([("role-f".to_owned(), 2.5)])));
