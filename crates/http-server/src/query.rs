@@ -1,15 +1,19 @@
-//! The query of a request's address: `path=%2Fa&offset=5`.
+//! The query of a request's address, `path=%2Fa&offset=5`; forms are written the same way.
 
 /// The first value of a name, decoded; bytes that are no UTF-8 are replaced.
 pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
     query?.split('&').find_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(key) == name).then(|| decode(value))
+        (decoded(key) == name).then(|| decoded(value))
     })
 }
 
-/// `%41` is `A` and `+` a space; what is not well formed stays as it is.
-fn decode(text: &str) -> String {
+fn decoded(text: &str) -> String {
+    percent_decoded(&text.replace('+', " "))
+}
+
+/// `%41` is `A`; what is not well formed stays as it is. Outside of paths `+` is a space, which is not seen to here.
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -22,7 +26,6 @@ fn decode(text: &str) -> String {
                 }
                 _ => bytes.push(b'%'),
             },
-            (b'+', _) => bytes.push(b' '),
             (other, _) => bytes.push(*other),
         }
     }
@@ -51,5 +54,6 @@ mod tests {
             assert_eq!(query_value(query, name).as_deref(), expected, "{name}");
         }
         assert_eq!(query_value(None, "path"), None);
+        assert_eq!(percent_decoded("%zz%4%41+"), "%zz%4A+");
     }
 }

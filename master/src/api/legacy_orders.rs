@@ -125,7 +125,9 @@ async fn answer(context: Context, path: &str, request: Request) -> Result<Respon
         },
         ("/logging/toggle", other) => return Err(not_allowed(&["GET"], other)),
         (path, &Method::DELETE) => {
-            let role = form::percent_decoded(path.strip_prefix("/quota/").unwrap_or_default());
+            let role = mezzo_http_server::percent_decoded(
+                path.strip_prefix("/quota/").unwrap_or_default(),
+            );
             let remove_quota = Some(call::RemoveQuota { role });
             Call { remove_quota, ..call_of(Type::RemoveQuota) }
         }
