@@ -67,6 +67,11 @@
 
 #![warn(missing_docs)]
 
+/// The programs in the guide compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/frameworks.md")]
+struct Guide;
+
 mod address;
 mod backoff;
 mod check;
