@@ -8,7 +8,7 @@ use mezzo_proto::internal::v1::MasterToAgent;
 use mezzo_proto::storage::v1::Command;
 use mezzo_proto::v1;
 use mezzo_proto::v1::scheduler::Event;
-use mezzo_types::{AgentId, ExecutorId, FrameworkId, Position, TaskId};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, OfferId, Position, Resources, TaskId};
 
 use crate::input::{LinkId, RequestId, StreamId};
 
@@ -111,6 +111,18 @@ pub struct TaskNews {
     pub status_update_uuid: Option<Bytes>,
 }
 
+/// An offer that is out now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OfferNews {
+    pub id: OfferId,
+    pub framework: FrameworkId,
+    pub agent: AgentId,
+    /// Allocated to the role that they are offered to.
+    pub resources: Resources,
+    /// The `v1::Offer` as the framework is told it: a tenth of the message, and what readers pass on.
+    pub encoded: Bytes,
+}
+
 /// What changed for readers: whole values, so that applying one twice does no harm.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ViewChange {
@@ -150,10 +162,10 @@ pub enum ViewChange {
     TaskNews(TaskNews),
     /// The task's terminal update was acknowledged: history from now on.
     TaskCompleted(FrameworkId, TaskId),
-    /// Offers now out; empty resources mean none.
-    Offer(v1::Offer),
+    /// An offer is out.
+    Offer(OfferNews),
     /// An offer is gone.
-    OfferRemoved(v1::OfferId),
+    OfferRemoved(OfferId),
     /// An inverse offer is out: somebody is asked to leave an agent.
     InverseOffer(v1::InverseOffer),
     /// An inverse offer is gone.

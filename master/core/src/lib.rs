@@ -58,7 +58,7 @@ mod weights;
 mod tests;
 
 pub use config::{Config, RateLimit};
-pub use effect::{AgentState, Answer, Effect, Refusal, TaskNews, ViewChange};
+pub use effect::{AgentState, Answer, Effect, OfferNews, Refusal, TaskNews, ViewChange};
 pub use input::{Input, LinkId, RequestId, StreamId};
 pub use invariants::Violation;
 pub use master::Master;

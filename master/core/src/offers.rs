@@ -8,8 +8,9 @@ use mezzo_proto::v1;
 use mezzo_proto::v1::framework_info::capability::Type as Capability;
 use mezzo_proto::v1::scheduler::{Event, event};
 use mezzo_types::{AgentId, FrameworkId, Now, OfferId, Position, Resources};
+use prost::Message;
 
-use crate::effect::ViewChange;
+use crate::effect::{OfferNews, ViewChange};
 use crate::framework::has_capability;
 use crate::master::Master;
 use crate::timers::Timer;
@@ -80,7 +81,14 @@ impl Master {
             framework.offers.insert(id.clone());
             let (after, offers) = by_framework.entry(allocation.framework.clone()).or_default();
             *after = agent.admitted.max(*after);
-            offers.push(offer.clone());
+            let news = OfferNews {
+                id: id.clone(),
+                framework: allocation.framework.clone(),
+                agent: allocation.agent.clone(),
+                resources: allocation.resources.clone(),
+                encoded: offer.encode_to_vec().into(),
+            };
+            offers.push(offer);
             self.offers.insert(
                 id,
                 Offer {
@@ -95,7 +103,7 @@ impl Master {
             if let Some(counts) = self.statistics.framework(&framework.id) {
                 counts.offers_sent.add(1);
             }
-            self.view(ViewChange::Offer(offer));
+            self.view(ViewChange::Offer(news));
         }
         for (id, (after, offers)) in by_framework {
             let Some(stream) = self.frameworks.get(&id).and_then(|f| f.stream) else { continue };
@@ -121,7 +129,7 @@ impl Master {
         if let Some(agent) = self.agents.get_mut(&offer.agent) {
             agent.offers.remove(id);
         }
-        self.view(ViewChange::OfferRemoved(id.into()));
+        self.view(ViewChange::OfferRemoved(id.clone()));
         Some(offer)
     }
 

@@ -140,8 +140,7 @@ impl Snapshot {
                 };
                 for task in pages.iter().filter(wanted) {
                     // Those without a status come first when ascending, last otherwise, as with Mesos.
-                    let began = task.first_timestamp().unwrap_or(f64::NEG_INFINITY);
-                    tasks.push(Dated { began, place: tasks.len(), task });
+                    tasks.push(Dated { began: task.began(), place: tasks.len(), task });
                 }
             }
         }

@@ -1,21 +1,25 @@
-//! Offers, executors and operations as readers keep them: as messages, for there are few.
+//! Offers, executors and operations as readers keep them; the latter as messages, for there are few.
 
 use std::sync::Arc;
 
+use mezzo_master_core::OfferNews;
 use mezzo_proto::json::{self, JsonMessage};
 use mezzo_proto::v1;
 use mezzo_proto::v1::master::response::get_executors;
-use mezzo_types::Resources;
 use prost::Message;
 
 use super::pages::{Entry, Form};
 use mezzo_legacy_json as legacy;
 
-/// An offer that is out.
+/// An offer that is out, encoded, as it is with tasks.
 #[derive(Debug)]
-pub(super) struct OfferEntry {
-    pub(super) offer: v1::Offer,
-    pub(super) resources: Resources,
+pub(super) struct OfferEntry(pub(super) OfferNews);
+
+impl OfferEntry {
+    fn decode(&self) -> v1::Offer {
+        // The core encoded it itself.
+        v1::Offer::decode(self.0.encoded.clone()).unwrap_or_default()
+    }
 }
 
 fn put<'a>(message: &impl Message, scratch: &'a mut Vec<u8>) -> &'a [u8] {
@@ -31,14 +35,15 @@ fn put_json(message: &impl JsonMessage, form: Form, out: &mut Vec<u8>) {
 }
 
 impl Entry for Arc<OfferEntry> {
-    fn protobuf<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        put(&self.offer, scratch)
+    fn protobuf<'a>(&'a self, _: &'a mut Vec<u8>) -> &'a [u8] {
+        &self.0.encoded
     }
 
     fn json(&self, form: Form, out: &mut Vec<u8>) {
         match form {
-            Form::Legacy => legacy::offer(out, &self.offer),
-            _ => put_json(&self.offer, form, out),
+            Form::Legacy => legacy::offer(out, &self.decode()),
+            Form::Json => put_json(&self.decode(), form, out),
+            _ => {}
         }
     }
 }

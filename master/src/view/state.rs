@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mezzo_master_core::{AgentState, ViewChange};
 use mezzo_proto::v1;
 use mezzo_proto::v1::quota::QuotaConfig;
-use mezzo_types::{AgentId, ExecutorId, FrameworkId, TaskId};
+use mezzo_types::{AgentId, ExecutorId, FrameworkId, OfferId, TaskId};
 
 use super::agent::{AgentEntry, AgentFacts, Load};
 use super::event::{EventCell, Happening};
@@ -50,7 +50,7 @@ pub(super) struct State {
     agent_index: HashMap<AgentId, (Shelf, usize)>,
     /// What agents have to bear that are not known (yet).
     strangers: HashMap<AgentId, Load>,
-    offers: HashMap<String, (FrameworkId, usize)>,
+    offers: HashMap<OfferId, (FrameworkId, usize)>,
     inverse_offers: HashMap<String, (FrameworkId, usize)>,
     pub(super) operations: Pages<Arc<v1::Operation>>,
     operation_index: HashMap<Bytes, usize>,

@@ -31,9 +31,18 @@ const STATUSES_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TaskEntry {
     bytes: Bytes,
+    began: f64,
 }
 
 impl TaskEntry {
+    fn of(bytes: Bytes) -> TaskEntry {
+        let status = scan::content(&bytes, STATUSES);
+        let began = status.map_or(f64::NEG_INFINITY, |status| {
+            scan::double(status, STATUS_TIMESTAMP).unwrap_or_default()
+        });
+        TaskEntry { bytes, began }
+    }
+
     /// The task as it is now, with the statuses that were known of it before. As Mesos has it, a status replaces the
     /// last one if the state is the same, and its data, which may be large, is not kept.
     pub(super) fn new(mut task: v1::Task, before: Option<&TaskEntry>) -> TaskEntry {
@@ -50,7 +59,7 @@ impl TaskEntry {
         bytes.reserve_exact(task.encoded_len());
         // A Vec takes everything.
         task.encode(&mut bytes).ok();
-        TaskEntry { bytes: bytes.into() }
+        TaskEntry::of(bytes.into())
     }
 
     /// The task after this news: as [`new`](Self::new) would make it of the whole task.
@@ -89,7 +98,7 @@ impl TaskEntry {
             put_head(&mut bytes, STATUS_UPDATE_UUID as u32, uuid.len());
             bytes.extend_from_slice(uuid);
         }
-        TaskEntry { bytes: Bytes::from(bytes.into_boxed_slice()) }
+        TaskEntry::of(Bytes::from(bytes.into_boxed_slice()))
     }
 
     /// Where those of its statuses are that stay when `more` come, the first of them of state `next`.
@@ -129,10 +138,10 @@ impl TaskEntry {
         i32::try_from(state).unwrap_or_default()
     }
 
-    /// When the first status that is known was made, in seconds since the epoch: what `/tasks` sorts by.
-    pub(super) fn first_timestamp(&self) -> Option<f64> {
-        let status = scan::content(&self.bytes, STATUSES)?;
-        Some(scan::double(status, STATUS_TIMESTAMP).unwrap_or_default())
+    /// When the first status that is known was made, in seconds since the epoch: what `/tasks` sorts by. Before all
+    /// times if there is none.
+    pub(super) fn began(&self) -> f64 {
+        self.began
     }
 
     pub(super) fn resources(&self) -> Resources {
@@ -198,7 +207,7 @@ mod tests {
         let times: Vec<f64> = decoded.statuses.iter().filter_map(|s| s.timestamp).collect();
         assert_eq!(times, [1.0, 3.0, 4.0]);
         assert!(decoded.statuses.iter().all(|status| status.data.is_none()));
-        assert_eq!(entry.first_timestamp(), Some(1.0));
+        assert_eq!(entry.began(), 1.0);
         assert_eq!((entry.task_id(), entry.agent_id()), ("t", "a"));
         assert_eq!(entry.state(), TaskState::TaskFinished as i32);
         // A change without a status keeps them all.

@@ -5,7 +5,7 @@ mod json;
 mod load;
 mod model;
 
-use mezzo_master_core::{AgentState, ViewChange};
+use mezzo_master_core::{AgentState, OfferNews, ViewChange};
 use mezzo_proto::v1;
 use mezzo_proto::v1::TaskState;
 use mezzo_proto::v1::master::Response;
@@ -90,6 +90,17 @@ fn offer(id: &str, framework: &str, agent: &str) -> v1::Offer {
         hostname: format!("host-{agent}"),
         resources: resources("cpus:1;ports:[31000-31001]", Some(&format!("role-{framework}"))),
         ..v1::Offer::default()
+    }
+}
+
+/// As the core tells it.
+fn news(offer: v1::Offer) -> OfferNews {
+    OfferNews {
+        id: (&offer.id).into(),
+        framework: (&offer.framework_id).into(),
+        agent: (&offer.agent_id).into(),
+        resources: Resources::from_proto(&offer.resources).expect("resources"),
+        encoded: offer.encode_to_vec().into(),
     }
 }
 

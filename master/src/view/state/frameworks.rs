@@ -10,6 +10,7 @@ use crate::view::event::Happening;
 use crate::view::framework::{FrameworkEntry, FrameworkFacts};
 use crate::view::pages::Pages;
 use crate::view::role::Way;
+use crate::view::small::OfferEntry;
 use crate::view::sum::Sum;
 
 impl State {
@@ -54,13 +55,14 @@ impl State {
         }
         let completed = Arc::make_mut(&mut entry);
         for offer in completed.offers.iter() {
-            self.offers.remove(&offer.offer.id.value);
+            let OfferEntry(offer) = &**offer;
+            self.offers.remove(&offer.id);
             self.roles.offered(&offer.resources, Way::Subtract);
             with_load(
                 &mut self.agents,
                 &self.agent_index,
                 &mut self.strangers,
-                &AgentId::from(&offer.offer.agent_id),
+                &offer.agent,
                 |load| load.offered.subtract(&offer.resources),
             );
         }

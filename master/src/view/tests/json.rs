@@ -89,7 +89,7 @@ fn cluster() -> View {
     });
     let mut out = offer("o", "f", "a");
     out.allocation_info = Some(v1::resource::AllocationInfo { role: Some("role-f".to_owned()) });
-    view.apply(ViewChange::Offer(out));
+    view.apply(ViewChange::Offer(news(out)));
     view
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mezzo_master_core::TaskNews;
 use mezzo_proto::v1::master::response::{get_agents, get_frameworks};
-use mezzo_types::{FrameworkId, TaskId};
+use mezzo_types::{FrameworkId, OfferId, TaskId};
 use proptest::prelude::*;
 
 use super::*;
@@ -164,7 +164,7 @@ fn apply(view: &View, model: &mut Model, act: &Act) {
         }
         Act::Offer(id, framework, agent) => {
             let (id, framework, agent) = (format!("o{id}"), FRAMEWORKS[*framework], AGENTS[*agent]);
-            view.apply(ViewChange::Offer(offer(&id, framework, agent)));
+            view.apply(ViewChange::Offer(news(offer(&id, framework, agent))));
             model.offers.remove(&id);
             if model.frameworks.contains(framework) {
                 model.offers.insert(id, (framework.to_owned(), agent.to_owned()));
@@ -172,7 +172,7 @@ fn apply(view: &View, model: &mut Model, act: &Act) {
         }
         Act::OfferGone(id) => {
             let id = format!("o{id}");
-            view.apply(ViewChange::OfferRemoved(v1::OfferId { value: id.clone() }));
+            view.apply(ViewChange::OfferRemoved(OfferId::from(id.as_str())));
             model.offers.remove(&id);
         }
         Act::Executor(framework, id, agent) => {

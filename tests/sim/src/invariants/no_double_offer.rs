@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use mezzo_master_core::ViewChange;
 use mezzo_proto::v1;
 use mezzo_types::{Resources, is_terminal};
+use prost::Message;
 
 use super::Invariant;
 use crate::fact::{Fact, TaskKey};
@@ -71,7 +72,9 @@ impl Books {
             ViewChange::AgentRemoved(id) => {
                 self.totals.remove(id.as_str());
             }
-            ViewChange::Offer(offer) => {
+            ViewChange::Offer(news) => {
+                // What the framework is told counts.
+                let offer = v1::Offer::decode(news.encoded.clone()).map_err(|e| e.to_string())?;
                 let agent = offer.agent_id.value.clone();
                 let resources = plain(&offer.resources);
                 let claim = Claim { agent: agent.clone(), resources };
@@ -79,7 +82,7 @@ impl Books {
                 self.check(&agent)?;
             }
             ViewChange::OfferRemoved(id) => {
-                self.offers.remove(&id.value);
+                self.offers.remove(id.as_str());
             }
             ViewChange::Task(task) => {
                 let key = (task.framework_id.value.clone(), task.task_id.value.clone());
