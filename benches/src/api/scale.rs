@@ -225,7 +225,11 @@ async fn newcomer(master: String, wait: Duration, runs: Duration) -> Result<Dura
             Event::Offers(offers) => {
                 for offer in offers {
                     let placed = Room::of(&offer).fit(&task).filter(|_| !launched);
-                    launched |= placed.is_some();
+                    if placed.is_some() {
+                        launched = true;
+                        // Having the least, it would go on being offered all that becomes free.
+                        calls.suppress(Vec::new()).await?;
+                    }
                     calls.launch(&offer, placed.into_iter().collect()).await?;
                 }
             }
