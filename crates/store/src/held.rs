@@ -6,7 +6,8 @@ use crate::batch::Batch;
 use crate::group::Callback;
 
 /// Most that may wait. What waits was caused by things that were promised before, so it is bounded by
-/// them already; this bounds it also where that reasoning is wrong.
+/// them already; this bounds it also where that reasoning is wrong. A batch that is larger waits alone: its writer
+/// made it, and it takes no less memory elsewhere.
 const HELD_BYTES_MAX: usize = 32 << 20;
 const HELD_MAX: usize = 65_536;
 
@@ -47,7 +48,8 @@ impl Held {
     /// Takes a batch; gives the notice back if there are too many.
     pub fn push(&mut self, batch: Batch, notice: Notice) -> Result<(), Notice> {
         let bytes = batch.bytes();
-        if self.batches.len() >= HELD_MAX || self.bytes + bytes > HELD_BYTES_MAX {
+        let is_first = self.batches.is_empty();
+        if self.batches.len() >= HELD_MAX || !is_first && self.bytes + bytes > HELD_BYTES_MAX {
             return Err(notice);
         }
         self.bytes += bytes;
@@ -93,5 +95,8 @@ mod tests {
         assert!(held.push(large(), Notice::Nobody).is_err());
         held.pop();
         assert!(held.is_empty() && held.bytes == 0);
+        let larger = Batch::new().put("f", "k", vec![0; HELD_BYTES_MAX + 1]);
+        assert!(held.push(larger, Notice::Nobody).is_ok(), "alone it may be of any size");
+        assert!(held.push(Batch::new().put("f", "k", "x"), Notice::Nobody).is_err());
     }
 }

@@ -204,6 +204,11 @@ impl Store {
         )
     }
 
+    /// The last key of a family, if it has any.
+    pub fn last_key(&self, family: &str) -> Result<Option<Box<[u8]>>, ReadError> {
+        view::last_key(&self.group().db, self.dir(), family)
+    }
+
     /// A frozen view of all families.
     pub fn snapshot(&self) -> Snapshot<'_> {
         let db = &self.group().db;

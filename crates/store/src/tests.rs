@@ -55,6 +55,24 @@ fn a_store_keeps_what_it_was_given() {
 }
 
 #[test]
+fn a_whole_family_is_replaced_in_one_batch() {
+    let dir = TempDir::new().expect("a directory");
+    let store = open(dir.path());
+    assert_eq!(store.last_key(NAMES).expect("reads"), None);
+    for key in [&b""[..], b"k", b"\xff\xff"] {
+        store.write(Batch::new().put(NAMES, key, "old").put(NUMBERS, key, "old")).expect("writes");
+    }
+    let last = store.last_key(NAMES).expect("reads").expect("there are three");
+    assert_eq!(&*last, b"\xff\xff");
+    let mut batch = Batch::new();
+    batch.add_delete_range(NAMES, *b"", [&*last, &[0]].concat());
+    batch.add_put(NAMES, *b"l", *b"new");
+    store.write_and_sync(batch).expect("writes");
+    assert_eq!(keys(&store, NAMES, ""), ["l"]);
+    assert_eq!(store.scan(NUMBERS, "").count(), 3);
+}
+
+#[test]
 fn scans_end_with_their_prefix_and_ranges_with_their_end() {
     let dir = TempDir::new().expect("a directory");
     let store = open(dir.path());

@@ -72,6 +72,13 @@ pub(crate) fn scan<'a>(db: &'a DB, dir: &'a Path, family: &str, options: ReadOpt
     Scan { inner, dir }
 }
 
+/// The last key of a family.
+pub(crate) fn last_key(db: &DB, dir: &Path, family: &str) -> Result<Option<Box<[u8]>>, ReadError> {
+    let mut keys = db.iterator_cf(handle(db, family), IteratorMode::End);
+    let last = keys.next().transpose().map_err(|error| read_error(dir, error))?;
+    Ok(last.map(|(key, _)| key))
+}
+
 pub(crate) fn read_error(dir: &Path, error: rocksdb::Error) -> ReadError {
     ReadError { dir: dir.to_owned(), source: error.into() }
 }
