@@ -64,6 +64,8 @@ pub(crate) async fn lead(store: RegistryStore) -> anyhow::Result<(Leading, Recov
             }
             Some(LogEvent::NotLeader { .. } | LogEvent::Dropped { .. }) => {}
             Some(LogEvent::Failed { error }) => return Err(error.into()),
+            // Of larger groups only.
+            Some(other) => anyhow::bail!("the log of a group of one told {other:?}"),
             None => anyhow::bail!("the log ended before it had a leader"),
         }
     };
@@ -106,6 +108,7 @@ impl Leading {
                     anyhow::bail!("the lead was lost while the cluster was founded");
                 }
                 Some(LogEvent::Failed { error }) => return Err(error.into()),
+                Some(other) => anyhow::bail!("the log of a group of one told {other:?}"),
                 None => anyhow::bail!("the log ended while the cluster was founded"),
             }
         }
@@ -145,6 +148,11 @@ async fn apply_committed(mut leading: Leading, committed: mpsc::Sender<()>) {
             }
             Some(LogEvent::Failed { error }) => {
                 tracing::error!(error = %mezzo_telemetry::chain(&error), "the replicated log failed");
+                return;
+            }
+            // Of larger groups only.
+            Some(other) => {
+                tracing::error!(event = ?other, "the log of a group of one told what it cannot");
                 return;
             }
             None => return,

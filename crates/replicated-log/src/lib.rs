@@ -11,22 +11,37 @@
 //! thread: what the tests crash), `storage` (raft's view of the store), `records` (keys and values), `mend` (what a repair does to them),
 //! `event`, `error`, `drain` (raft's log lines to `tracing`).
 
+mod config;
 mod drain;
+mod effect;
+mod election;
 mod error;
 mod event;
+mod fault;
+mod frame;
 mod log;
+mod membership;
+mod membership_changes;
 mod mend;
 mod node;
+mod pending;
 mod queue;
+mod reads;
 mod records;
+mod source;
+mod spool;
+mod status;
 mod storage;
 
 #[cfg(test)]
 mod tests;
 
-pub use error::{LogError, ProposeError, StartError};
-pub use event::{DropReason, Events, LogEvent};
-pub use log::{Config, Log, Status};
+pub use config::{Config, GroupId, MAX_MEMBERS, StateFamilies};
+pub use error::{LogError, MessageError, ProposeError, StartError, StateError};
+pub use event::{DropReason, Events, LogEvent, StateHold};
+pub use log::Log;
+pub use membership::Change;
 pub use mend::mend;
 pub use queue::{MAX_PAYLOAD_BYTES, MAX_QUEUED, MAX_QUEUED_BYTES};
 pub use records::FAMILIES;
+pub use status::{Peer, Role, Status};

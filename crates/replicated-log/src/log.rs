@@ -7,43 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mezzo_store::Store;
 use tokio::sync::mpsc;
 
+use crate::config::Config;
+use crate::effect::Effect;
 use crate::error::{LogError, ProposeError, StartError};
 use crate::event::{Events, LogEvent};
 use crate::node::Node;
 use crate::queue::{Proposal, Queue};
+use crate::status::Status;
 
 /// Events that may wait for the consumer. Beyond that the log's thread waits, and proposals with it: a consumer
 /// that lags slows its own proposals instead of filling memory.
 const EVENTS: usize = 4096;
-
-/// How a log runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// This node's number in the group, from 1. Part of the log for ever.
-    pub node_id: u64,
-    /// Applied entries are dropped once the kept ones take more than this. What is not applied is always kept.
-    pub retain_bytes: u64,
-}
-
-impl Config {
-    /// `retain_bytes` of 16 MiB: a replay of less than a second.
-    pub fn new(node_id: u64) -> Self {
-        Self { node_id, retain_bytes: 16 << 20 }
-    }
-}
-
-/// Where a log stands, for metrics and people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Status {
-    /// The term in which this node leads, if it does.
-    pub leading: Option<u64>,
-    /// First and last entry that the log keeps; `last + 1 == first` if there is none.
-    pub first_index: u64,
-    pub last_index: u64,
-    pub commit_index: u64,
-    /// Bytes of the kept entries.
-    pub retained_bytes: u64,
-}
 
 /// A running log. Clones share it; when the last one goes, the log stops after the round it is in.
 #[derive(Debug, Clone)]
@@ -99,7 +73,7 @@ impl Log {
 
     /// Where the log stood after its last round.
     pub fn status(&self) -> Status {
-        *self.handle.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.handle.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -129,9 +103,11 @@ impl Worker {
 
     /// One round per loop: take what waits, append it, sync once, deliver. While a round runs, the next one gathers.
     fn rounds(&mut self, sender: &mpsc::Sender<LogEvent>) -> Result<(), LogError> {
-        let mut emit = |event| {
-            // A consumer that has gone away is noticed below.
-            let _ = sender.blocking_send(event);
+        let mut emit = |effect| {
+            if let Effect::Tell(event) = effect {
+                // A consumer that has gone away is noticed below.
+                let _ = sender.blocking_send(event);
+            }
         };
         self.node.drive(&mut emit)?;
         self.node.campaign()?;
@@ -141,9 +117,7 @@ impl Worker {
             if sender.is_closed() {
                 return Ok(());
             }
-            for proposal in work.proposals {
-                self.node.propose(proposal, &mut emit);
-            }
+            self.node.propose_all(work.proposals, &mut emit);
             self.node.drive(&mut emit)?;
             if let Some(index) = work.applied {
                 self.node.applied(index).map_err(LogError::Write)?;

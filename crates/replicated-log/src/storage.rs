@@ -11,13 +11,17 @@ use mezzo_store::{Batch, Store, WriteError};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::config::{Config, GroupId, StateFamilies};
 use crate::error::StartError;
-use crate::records::{self, RecordError};
+use crate::records::{self, FOUNDING, RecordError};
 
 pub(crate) struct LogStorage {
     store: Store,
     hard_state: HardState,
     conf_state: ConfState,
+    /// Index of the last entry whose change of the members is in `conf_state`.
+    conf_index: u64,
+    group: Option<GroupId>,
     /// What lies below the first entry; see [`records`].
     base: SnapshotMetadata,
     /// Size in the store of each entry from `base.index + 1` on: its length tells the last index.
@@ -26,29 +30,30 @@ pub(crate) struct LogStorage {
     bytes: u64,
     /// Runs of equal terms: (first index, term), both growing. Empty if and only if there are no entries.
     terms: VecDeque<(u64, u64)>,
+    /// Where the consumer keeps its state, if it can be given to other nodes.
+    state: Option<StateFamilies>,
 }
 
 impl LogStorage {
-    /// Opens the log of `node_id`, creating it as a group of that one node if there is none. `applied` is the last
-    /// entry whose effects the state machine has in the same store.
-    pub fn open(store: Store, node_id: u64, applied: u64) -> Result<Self, StartError> {
-        if node_id == 0 {
-            return Err(StartError::NodeIdZero);
-        }
-        let state = match records::load_state(&store)? {
+    /// Opens the log of a node, creating it if there is none. `applied` is the last entry whose effects the state
+    /// machine has in the same store.
+    pub fn open(store: Store, config: &Config, applied: u64) -> Result<Self, StartError> {
+        config.check()?;
+        let mut state = match records::load_state(&store)? {
             Some(state) => state,
-            None => create(&store, node_id, applied)?,
+            None => create(&store, config, applied)?,
         };
-        if state.conf_state.voters != [node_id] || !state.conf_state.learners.is_empty() {
-            return Err(StartError::OtherGroup { voters: state.conf_state.voters, node_id });
-        }
+        check_node(&state, config)?;
         let mut storage = Self {
             hard_state: state.hard_state,
             conf_state: state.conf_state,
+            conf_index: state.conf_index,
+            group: state.group,
             base: state.base,
             sizes: VecDeque::new(),
             bytes: 0,
             terms: VecDeque::new(),
+            state: config.state.clone(),
             store: store.clone(),
         };
         let first = storage.first();
@@ -70,7 +75,7 @@ impl LogStorage {
             storage.note(&entry, bytes);
         }
         let last = storage.last();
-        if applied < storage.base.index {
+        if storage.lacking(applied) < storage.base.index {
             return Err(StartError::StateBehindLog { applied, first });
         }
         if applied > last {
@@ -86,8 +91,43 @@ impl LogStorage {
             ));
         }
         // Only committed entries are ever applied or compacted away.
-        storage.hard_state.commit = storage.hard_state.commit.max(applied);
+        storage.hard_state.commit = storage.hard_state.commit.max(applied).max(storage.base.index);
+        // A log from before groups had more nodes learns who it is.
+        if state.node.take().is_none() {
+            let group = config.group_if_founded;
+            let mut batch = Batch::new();
+            records::put_node(&mut batch, config.node_id);
+            records::put_group(&mut batch, group);
+            store.write_and_sync(batch).map_err(StartError::Write)?;
+            storage.group = Some(group);
+        }
         Ok(storage)
+    }
+
+    /// The last entry whose effects are certainly in a state with this applied index: nobody proposes anything at the
+    /// first index.
+    pub fn lacking(&self, applied: u64) -> u64 {
+        applied.max(FOUNDING.0.min(self.last()))
+    }
+
+    pub fn group(&self) -> Option<GroupId> {
+        self.group
+    }
+
+    pub fn members(&self) -> &ConfState {
+        &self.conf_state
+    }
+
+    pub fn conf_index(&self) -> u64 {
+        self.conf_index
+    }
+
+    pub fn hard_state(&self) -> &HardState {
+        &self.hard_state
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     pub fn first(&self) -> u64 {
@@ -142,6 +182,75 @@ impl LogStorage {
         records::put_hard_state(&mut batch, &self.hard_state);
         // Without `sync` it is only how far is committed, which raft finds out again.
         if sync { self.store.write_and_sync(batch) } else { self.store.write_derived(batch) }
+    }
+
+    /// The members are these since entry `index`, which is committed and on the disk. Synced when this returns, together
+    /// with the commit index that it rests on: a node must never act for a group that it may forget.
+    pub fn set_members(&mut self, members: ConfState, index: u64) -> Result<(), WriteError> {
+        assert!(index > self.conf_index && index <= self.last(), "entry {index} is not there");
+        self.hard_state.commit = self.hard_state.commit.max(index);
+        self.conf_state = members;
+        self.conf_index = index;
+        let mut batch = Batch::new();
+        records::put_conf_state(&mut batch, &self.conf_state);
+        records::put_conf_index(&mut batch, index);
+        records::put_hard_state(&mut batch, &self.hard_state);
+        self.store.write_and_sync(batch)
+    }
+
+    /// The group's id, as a committed entry told it. Synced when this returns.
+    pub fn set_group(&mut self, group: GroupId) -> Result<(), WriteError> {
+        self.group = Some(group);
+        let mut batch = Batch::new();
+        records::put_group(&mut batch, group);
+        self.store.write_and_sync(batch)
+    }
+
+    /// Puts another node's state and what the log knows of it in the place of everything: in one batch, synced. `state`
+    /// replaces the consumer's families. Whatever raft 0.7 reads at the next start (hard state, members, first and last
+    /// index) changes here together, or a crash would leave a node that never starts again.
+    pub fn install(
+        &mut self,
+        base: SnapshotMetadata,
+        conf_index: u64,
+        group: GroupId,
+        hard_state: Option<&HardState>,
+        state: Batch,
+    ) -> Result<(), WriteError> {
+        let mut batch = state;
+        records::delete_entries(&mut batch, 0, u64::MAX);
+        if let Some(hard_state) = hard_state {
+            self.hard_state = hard_state.clone();
+        }
+        self.hard_state.commit = self.hard_state.commit.max(base.index);
+        self.conf_state = base.conf_state.clone().unwrap_or_default();
+        // The members may be newer than the state: the entry that made them comes later and is left out then.
+        self.conf_index = conf_index;
+        self.group = Some(group);
+        self.base = base;
+        self.sizes.clear();
+        self.bytes = 0;
+        self.terms.clear();
+        records::put_base(&mut batch, &self.base);
+        records::put_conf_state(&mut batch, &self.conf_state);
+        records::put_conf_index(&mut batch, self.conf_index);
+        records::put_group(&mut batch, group);
+        records::put_hard_state(&mut batch, &self.hard_state);
+        self.store.write_and_sync(batch)
+    }
+
+    /// The highest entry that can be dropped so that what is left takes at most `bytes`.
+    pub fn droppable(&self, bytes: u64) -> u64 {
+        let mut left = self.bytes;
+        let mut index = self.base.index;
+        for size in &self.sizes {
+            if left <= bytes {
+                break;
+            }
+            left -= u64::from(*size);
+            index += 1;
+        }
+        index
     }
 
     /// Drops the entries from `index` on: those that a new leader replaces.
@@ -232,21 +341,55 @@ impl LogStorage {
     }
 }
 
-/// Writes the records of a new group of one.
-fn create(store: &Store, node_id: u64, applied: u64) -> Result<records::StateRecords, StartError> {
+/// Writes the records of a new log: that of a group of one, of a founder among others, or of a node that joins a group
+/// and knows nobody yet.
+fn create(
+    store: &Store,
+    config: &Config,
+    applied: u64,
+) -> Result<records::StateRecords, StartError> {
     if applied > 0 {
         return Err(StartError::StateAheadOfLog { applied, last: 0 });
     }
-    let conf_state = ConfState { voters: vec![node_id], ..ConfState::default() };
-    let base =
-        SnapshotMetadata { conf_state: Some(conf_state.clone()), ..SnapshotMetadata::default() };
-    let state = records::StateRecords { hard_state: HardState::default(), conf_state, base };
+    let mut voters = config.founders.clone();
+    voters.sort_unstable();
+    let conf_state = ConfState { voters, ..ConfState::default() };
+    let (index, term) = if config.founders.len() > 1 { FOUNDING } else { (0, 0) };
+    // Several founders learn the id from the first of them that leads.
+    let group = (config.founders == [config.node_id]).then_some(config.group_if_founded);
+    let state = records::StateRecords {
+        hard_state: HardState { term, vote: raft::INVALID_ID, commit: index },
+        base: SnapshotMetadata { index, term, conf_state: Some(conf_state.clone()) },
+        conf_state,
+        conf_index: 0,
+        node: Some(config.node_id),
+        group,
+    };
     let mut batch = Batch::new();
     records::put_hard_state(&mut batch, &state.hard_state);
     records::put_conf_state(&mut batch, &state.conf_state);
     records::put_base(&mut batch, &state.base);
+    records::put_node(&mut batch, config.node_id);
+    if let Some(group) = group {
+        records::put_group(&mut batch, group);
+    }
     store.write_and_sync(batch).map_err(StartError::Write)?;
     Ok(state)
+}
+
+/// Whether the log is this node's.
+fn check_node(state: &records::StateRecords, config: &Config) -> Result<(), StartError> {
+    let node_id = config.node_id;
+    let voters = &state.conf_state.voters;
+    match state.node {
+        Some(found) if found == node_id => Ok(()),
+        // Logs of groups of one did not say whose they are.
+        None if *voters == [node_id] && state.conf_state.learners.is_empty() => Ok(()),
+        Some(found) if config.founders != [node_id] => {
+            Err(StartError::OtherNode { found, node_id })
+        }
+        _ => Err(StartError::OtherGroup { voters: voters.clone(), node_id }),
+    }
 }
 
 fn damaged(what: String) -> StartError {
@@ -333,8 +476,19 @@ impl Storage for LogStorage {
         Ok(self.last())
     }
 
-    /// Asked for when a peer is behind the first entry. A group of one has no peer.
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Asked for when a peer is behind the first entry. The answer is only a pointer: the state itself goes beside raft
+    /// (see [`crate::source`]), from a view of the store that is taken later and so may have more in it.
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let later = raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable);
+        let Some((family, key)) = self.state.as_ref().map(|state| state.applied) else {
+            return Err(later);
+        };
+        let index = self.lacking(records::number(&self.store, family, key)?.unwrap_or(0));
+        if index < request_index || index == 0 || index > self.hard_state.commit {
+            return Err(later);
+        }
+        let conf_state = Some(self.conf_state.clone());
+        let metadata = SnapshotMetadata { index, term: self.term(index)?, conf_state };
+        Ok(Snapshot { metadata: Some(metadata), ..Snapshot::default() })
     }
 }

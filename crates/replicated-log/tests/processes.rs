@@ -38,7 +38,7 @@ fn child() {
     let dir = std::env::var(DIRECTORY).expect("started by its parent");
     let (store, applied) = open(Path::new(&dir));
     // Small enough that compactions are among what is interrupted.
-    let config = Config { node_id: 1, retain_bytes: 2000 };
+    let config = Config { retain_bytes: 2000, ..Config::new(1) };
     let (log, mut events) = Log::start(store.clone(), &config, applied).expect("starts");
     let run = std::process::id();
     let propose = |number: u64| {
