@@ -34,6 +34,8 @@ mod status;
 mod storage;
 
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod tests;
 
 pub use config::{Config, GroupId, MAX_MEMBERS, StateFamilies};
