@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::machine::KEPT;
 use crate::DropReason;
 
 /// What the whole group has told its consumers.
@@ -20,6 +21,8 @@ pub(super) struct Checks {
     /// How often a state was put in place, for the tests to see that it was.
     pub restored: u64,
     pub answered_reads: u64,
+    /// Proposals of which a node could not tell what became of them.
+    pub uncertain: BTreeSet<u64>,
 }
 
 /// Of changes of the group, whose answers nobody waits for.
@@ -82,6 +85,7 @@ impl Checks {
 
     pub fn uncertain(&mut self, node: u64, token: u64) {
         self.answered(node, token);
+        self.uncertain.insert(token);
     }
 
     pub fn read_asked(&mut self, node: u64, token: u64) {
@@ -104,10 +108,16 @@ impl Checks {
         self.reads.retain(|(of, _), _| *of != node);
     }
 
-    /// The consumer's state after `applied`: exactly what was committed up to there.
+    /// The consumer's state after `applied`: what was committed last up to there.
     pub fn state(&self, node: u64, applied: u64, state: &BTreeMap<u64, Vec<u8>>) {
-        let expected = self.log.range(..=applied).map(|(index, (_, payload))| (index, payload));
-        assert!(state.iter().eq(expected), "node {node} at {applied} has another state");
+        let entries = self.log.range(..=applied).map(|(index, (_, payload))| (index, payload));
+        let expected = BTreeMap::from_iter(entries.rev().take(KEPT));
+        assert!(
+            state.iter().eq(expected.clone()),
+            "node {node} at {applied} has another state: {:?}, not {:?}",
+            state.keys(),
+            expected.keys()
+        );
     }
 
     pub fn at_the_end(&self) {

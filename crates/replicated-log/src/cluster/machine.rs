@@ -5,9 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use mezzo_store::{Batch, Layout, Store};
+use prost_raft::Message as _;
+use raft::eraftpb::MessageType;
 
 use crate::effect::{Effect, Recipient};
 use crate::node::Node;
+use crate::records;
 use crate::{Config, FAMILIES, GroupId, LogError, LogEvent, StateFamilies};
 
 use super::checks::Checks;
@@ -31,6 +34,9 @@ pub(super) fn config(node_id: u64, founders: &[u64], seed: u64) -> Config {
 pub(super) fn layout() -> Layout {
     Layout::new("test", 1, FAMILIES.into_iter().chain([STATE, META]))
 }
+
+/// Entries that the consumer's state consists of: older ones go, so that a state is not only ever more.
+pub(super) const KEPT: usize = 8;
 
 /// What leaves a machine.
 #[derive(Debug)]
@@ -93,6 +99,7 @@ impl Machine {
             }
             let event = match effect {
                 Effect::Send { to, message } => {
+                    rests_on_the_disk(store, &message);
                     return out.push(Out::Message { to, bytes: message });
                 }
                 Effect::SendState(recipient) => return out.push(Out::State(recipient)),
@@ -152,13 +159,42 @@ impl Machine {
     }
 }
 
+/// What a message says must be on the disk already when it leaves: the term, a vote, entries that are confirmed.
+fn rests_on_the_disk(store: &Store, message: &[u8]) {
+    let message = raft::eraftpb::Message::decode(message).expect("raft's own");
+    let known = records::load_state(store).expect("reads").expect("there is a log");
+    let (term, vote) = (known.hard_state.term, known.hard_state.vote);
+    match message.get_msg_type() {
+        // These name a term that is only thought of.
+        MessageType::MsgRequestPreVote | MessageType::MsgRequestPreVoteResponse => {}
+        // A node that waits for its state promises nothing.
+        MessageType::MsgAppendResponse if known.conf_state.voters.is_empty() => {}
+        _ => assert!(message.term <= term, "its term is not on the disk: {message:?}"),
+    }
+    match message.get_msg_type() {
+        MessageType::MsgRequestVote => assert_eq!(vote, message.from, "it votes for itself"),
+        MessageType::MsgRequestVoteResponse if !message.reject => {
+            assert_eq!((term, vote), (message.term, message.to), "its vote is not on the disk");
+        }
+        MessageType::MsgAppendResponse if !message.reject && message.index > known.base.index => {
+            let entry = records::entry(store, message.index).expect("reads");
+            assert!(entry.is_some(), "entry {} is not on the disk", message.index);
+        }
+        _ => {}
+    }
+}
+
 fn apply_one(store: &Store, inbox: &mut VecDeque<(u64, Vec<u8>)>, applied: &mut u64) -> bool {
     let Some((index, payload)) = inbox.pop_front() else { return false };
-    let batch = Batch::new().put(STATE, index.to_be_bytes(), payload).put(
+    let mut batch = Batch::new().put(STATE, index.to_be_bytes(), payload).put(
         META,
         APPLIED,
         index.to_be_bytes(),
     );
+    let kept = state_in(store);
+    if let Some((oldest, _)) = kept.first_key_value().filter(|_| kept.len() >= KEPT) {
+        batch.add_delete(STATE, oldest.to_be_bytes());
+    }
     store.write_derived(batch).expect("writes");
     *applied = index;
     true
