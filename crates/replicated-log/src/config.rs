@@ -59,7 +59,7 @@ pub struct Config {
     pub state: Option<StateFamilies>,
     /// Largest state that is taken over from another node. It passes through memory once, on its way into one batch.
     pub max_snapshot_bytes: u64,
-    /// The unit of the two below. A group of one has no ticks.
+    /// The unit of the two below. The thread sleeps through ticks at which nothing is due; a group of one has none.
     pub tick: Duration,
     /// A leader is heard of at least this often.
     pub heartbeat_ticks: usize,
@@ -83,9 +83,9 @@ impl Config {
             retain_bytes: 16 << 20,
             state: None,
             max_snapshot_bytes: 1 << 30,
-            tick: Duration::from_millis(10),
-            heartbeat_ticks: 10,
-            election_ticks: 100,
+            tick: Duration::from_millis(1),
+            heartbeat_ticks: 100,
+            election_ticks: 1000,
             seed: uuid::Uuid::new_v4().as_u64_pair().0,
             group_if_founded: GroupId::random(),
         }

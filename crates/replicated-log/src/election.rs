@@ -34,8 +34,15 @@ impl Election {
 
     /// Draws the next timeout, `base..2 * base`.
     pub fn draw(&mut self) {
-        let spread = self.base_ticks.max(1) as u64;
-        self.timeout_ticks = self.base_ticks + (self.next() % spread) as usize;
+        self.timeout_ticks = self.base_ticks + self.draw_below(self.base_ticks);
+    }
+
+    pub fn draw_below(&mut self, limit: usize) -> usize {
+        (self.next() % limit.max(1) as u64) as usize
+    }
+
+    pub fn is_hurried(&self) -> bool {
+        self.hurried_ticks.is_some()
     }
 
     /// Draws anew if the term has changed: two nodes that drew the same are unlikely to do so again.

@@ -143,6 +143,13 @@ pub enum StateError {
     #[error("the state takes more than {limit} bytes; raise max_snapshot_bytes")]
     TooLarge { limit: u64 },
 
+    #[error("another state is arriving already")]
+    Busy,
+
+    /// What the receiver has said.
+    #[error("the receiver refused the state: {reason}")]
+    Refused { reason: String },
+
     #[error("this node was not told where its state is")]
     NoFamilies,
 

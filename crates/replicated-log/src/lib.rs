@@ -19,6 +19,7 @@ mod error;
 mod event;
 mod fault;
 mod frame;
+pub mod grpc;
 mod log;
 mod membership;
 mod membership_changes;
@@ -32,6 +33,8 @@ mod source;
 mod spool;
 mod status;
 mod storage;
+mod transport;
+mod worker;
 
 #[cfg(test)]
 mod cluster;
@@ -47,3 +50,4 @@ pub use mend::mend;
 pub use queue::{MAX_PAYLOAD_BYTES, MAX_QUEUED, MAX_QUEUED_BYTES};
 pub use records::FAMILIES;
 pub use status::{Peer, Role, Status};
+pub use transport::{Inbox, StateInbox, StateSink, Transport};

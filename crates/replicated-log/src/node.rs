@@ -170,6 +170,22 @@ impl Node {
         }
     }
 
+    /// The leader that this node knows of.
+    pub fn leader(&self) -> Option<u64> {
+        let leader = self.raw.raft.leader_id;
+        (leader != raft::INVALID_ID).then_some(leader)
+    }
+
+    /// Whether a campaign is due that [`Node::forget_leader`] asked for.
+    pub fn is_hurried(&self) -> bool {
+        self.election.is_hurried()
+    }
+
+    /// A number of ticks from 1 to `limit`, from the seed.
+    pub fn draw(&mut self, limit: usize) -> usize {
+        self.election.draw_below(limit) + 1
+    }
+
     /// One tick of the clock.
     pub fn tick(&mut self) -> Result<(), LogError> {
         self.raw.tick();
@@ -189,13 +205,13 @@ impl Node {
     /// Ticks until one of them does something, if nothing else happens; `None`: never.
     pub fn due_ticks(&self) -> Option<usize> {
         let raft = &self.raw.raft;
-        if self.is_alone() || !self.is_leader() && !raft.promotable() {
-            return None;
-        }
         if self.is_leader() {
+            if self.is_alone() {
+                return None;
+            }
             return Some(raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed()).max(1));
         }
-        Some(self.election.due_ticks(raft.election_elapsed))
+        raft.promotable().then(|| self.election.due_ticks(raft.election_elapsed))
     }
 
     /// Takes a message of another node. An error says why it was not taken; the log goes on.
@@ -304,12 +320,14 @@ impl Node {
         self.raw.report_unreachable(to);
     }
 
-    /// Appends a proposal, or answers that it cannot be. [`Node::drive`] makes it durable and delivers it.
+    /// As [`Node::propose_all`], for one.
+    #[cfg(test)]
     pub fn propose(&mut self, proposal: Proposal, emit: Emit<'_>) {
         self.propose_all(vec![proposal], emit);
     }
 
-    /// As [`Node::propose`], for proposals that go to the other nodes in one message.
+    /// Appends proposals, or answers that they cannot be. [`Node::drive`] makes them durable and delivers them. They go to the
+    /// other nodes together, in as few messages as their size allows.
     pub fn propose_all(&mut self, proposals: Vec<Proposal>, emit: Emit<'_>) {
         if proposals.is_empty() {
             return;

@@ -1,9 +1,12 @@
-//! Proposals on their way to the log's thread.
+//! What is on its way to the log's thread: proposals, messages of other nodes, and what else is asked of it.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::ProposeError;
+use crate::membership::Change;
+use crate::spool::Spool;
 
 /// Largest payload of one proposal: it must fit into one message between masters, with room to spare.
 pub const MAX_PAYLOAD_BYTES: usize = 16 << 20;
@@ -16,16 +19,56 @@ pub const MAX_QUEUED_BYTES: usize = 64 << 20;
 /// Bytes that one round takes: one batch of the store, one sync.
 const ROUND_BYTES: usize = 4 << 20;
 
+/// Messages of other nodes that may wait, by number and bytes. Raft repeats what is dropped.
+const MAX_MESSAGES: usize = 4096;
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// What else may wait, reads above all.
+const MAX_ORDERS: usize = 65_536;
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Proposal {
     pub token: u64,
     pub payload: Vec<u8>,
 }
 
+/// What is asked of the thread beside proposals.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Read {
+        token: u64,
+    },
+    Change {
+        token: u64,
+        change: Change,
+    },
+    Transfer {
+        token: u64,
+        node_id: u64,
+    },
+    /// The connection to this node broke and cannot be made again.
+    Lost {
+        node_id: u64,
+    },
+    /// Messages to this node were lost.
+    Unreachable {
+        node_id: u64,
+    },
+    /// A state has arrived whole.
+    State(Spool),
+    /// The sending of a state has ended.
+    StateSent {
+        to: u64,
+        is_whole: bool,
+    },
+}
+
 /// What the thread does next.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Work {
     pub proposals: Vec<Proposal>,
+    pub messages: Vec<Vec<u8>>,
+    pub orders: Vec<Order>,
     /// The consumer has applied up to here, if that is news.
     pub applied: Option<u64>,
 }
@@ -40,8 +83,17 @@ pub(crate) struct Queue {
 struct State {
     proposals: VecDeque<Proposal>,
     bytes: usize,
+    messages: Vec<Vec<u8>>,
+    message_bytes: usize,
+    orders: Vec<Order>,
     applied: Option<u64>,
     closed: bool,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.proposals.is_empty() && self.messages.is_empty() && self.orders.is_empty()
+    }
 }
 
 impl Queue {
@@ -64,13 +116,54 @@ impl Queue {
         if state.proposals.len() >= MAX_QUEUED || state.bytes + bytes > MAX_QUEUED_BYTES {
             return Err(ProposeError::Full);
         }
+        // The thread takes everything at once: whoever comes later finds it woken.
+        let was_idle = state.is_idle();
         state.bytes += bytes;
         state.proposals.push_back(proposal);
-        // The thread takes everything at once: later proposals find it woken.
-        if state.proposals.len() == 1 {
-            drop(state);
+        self.wake(state, was_idle);
+        Ok(())
+    }
+
+    fn wake(&self, state: MutexGuard<'_, State>, was_idle: bool) {
+        drop(state);
+        if was_idle {
             self.wake.notify_one();
         }
+    }
+
+    /// Takes a message of another node, or drops it if too many wait. Whether the log still runs.
+    pub fn message(&self, message: Vec<u8>) -> bool {
+        let mut state = self.state();
+        if state.closed {
+            return false;
+        }
+        let bytes = state.message_bytes + message.len();
+        if state.messages.len() < MAX_MESSAGES && bytes <= MAX_MESSAGE_BYTES {
+            let was_idle = state.is_idle();
+            state.message_bytes = bytes;
+            state.messages.push(message);
+            self.wake(state, was_idle);
+        }
+        true
+    }
+
+    /// Takes an order of the consumer's.
+    pub fn ask(&self, order: Order) -> Result<(), ProposeError> {
+        if self.state().orders.len() >= MAX_ORDERS {
+            return Err(ProposeError::Full);
+        }
+        self.order(order)
+    }
+
+    /// Takes an order of the network's, of which there are never more than a few for each node.
+    pub fn order(&self, order: Order) -> Result<(), ProposeError> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(ProposeError::Stopped);
+        }
+        let was_idle = state.is_idle();
+        state.orders.push(order);
+        self.wake(state, was_idle);
         Ok(())
     }
 
@@ -80,16 +173,28 @@ impl Queue {
         state.applied = state.applied.max(Some(index));
     }
 
-    /// Waits for work; `None` once closed. A round takes everything that waits, up to [`ROUND_BYTES`].
-    pub fn take(&self) -> Option<Work> {
+    /// Waits for work, for at most `patience` if there is a limit; nothing at all has come then. `None` once closed. A round
+    /// takes everything that waits, of proposals up to [`ROUND_BYTES`].
+    pub fn take(&self, patience: Option<Duration>) -> Option<Work> {
         let mut state = self.state();
-        while state.proposals.is_empty() && !state.closed {
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let idle = |state: &mut State| state.is_idle() && !state.closed;
+        state = match patience {
+            None => self.wake.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+            Some(patience) => {
+                let waited = self.wake.wait_timeout_while(state, patience, idle);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
         if state.closed {
             return None;
         }
-        let mut work = Work { proposals: Vec::new(), applied: state.applied.take() };
+        state.message_bytes = 0;
+        let mut work = Work {
+            proposals: Vec::new(),
+            messages: std::mem::take(&mut state.messages),
+            orders: std::mem::take(&mut state.orders),
+            applied: state.applied.take(),
+        };
         let mut bytes = 0;
         while bytes < ROUND_BYTES {
             let Some(proposal) = state.proposals.pop_front() else { break };
@@ -100,13 +205,21 @@ impl Queue {
         Some(work)
     }
 
+    pub fn is_closed(&self) -> bool {
+        self.state().closed
+    }
+
     /// Ends the queue: what still waits is forgotten, and no more is taken.
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
         state.proposals.clear();
         state.bytes = 0;
+        state.messages.clear();
+        state.message_bytes = 0;
+        let orders = std::mem::take(&mut state.orders);
         drop(state);
+        drop(orders);
         self.wake.notify_all();
     }
 }
@@ -127,13 +240,13 @@ mod tests {
         }
         queue.applied(7);
         queue.applied(5);
-        let work = queue.take().expect("open");
+        let work = queue.take(None).expect("open");
         assert_eq!(
             work.proposals.iter().map(|proposal| proposal.token).collect::<Vec<_>>(),
             [0, 1]
         );
         assert_eq!(work.applied, Some(7));
-        let work = queue.take().expect("open");
+        let work = queue.take(None).expect("open");
         assert_eq!((work.proposals.len(), work.applied), (1, None));
     }
 
@@ -148,11 +261,11 @@ mod tests {
             queue.propose(proposal(token, MAX_PAYLOAD_BYTES)).expect("there is room");
         }
         assert_eq!(queue.propose(proposal(4, 1)), Err(ProposeError::Full));
-        assert_eq!(queue.take().expect("open").proposals.len(), 1);
+        assert_eq!(queue.take(None).expect("open").proposals.len(), 1);
         queue.propose(proposal(4, 1)).expect("there is room again");
         queue.close();
         assert_eq!(queue.propose(proposal(5, 1)), Err(ProposeError::Stopped));
-        assert_eq!(queue.take(), None);
+        assert!(queue.take(None).is_none());
     }
 
     #[test]

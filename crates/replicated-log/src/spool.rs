@@ -1,8 +1,9 @@
 //! A state that arrives: kept in a file until it is whole, then read back into one batch.
 
-use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufReader, BufWriter, ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mezzo_store::{Batch, Store};
 
@@ -11,14 +12,14 @@ use crate::error::{StartError, StateError};
 use crate::fault::step;
 use crate::frame::{self, Frame, Header, Seal, damaged};
 
-/// Name of the file in the store's directory. There is at most one: a second state is refused until the first is put in
-/// place or given up.
+/// Name of the file in the store's directory, for the moment until it has none: nothing is left of it when this process
+/// ends.
 const FILE: &str = "arriving-state";
 
 /// Frames are a few hundred KiB, or as large as one record.
 const MAX_FRAME_BYTES: usize = 64 << 20;
 
-/// A state on its way in. Dropping it removes the file.
+/// A state on its way in. The file goes when this does.
 #[derive(Debug)]
 pub(crate) struct Spool {
     path: PathBuf,
@@ -31,6 +32,8 @@ pub(crate) struct Spool {
     bytes: u64,
     limit: u64,
     whole: bool,
+    /// Held as long as no other state may arrive.
+    pub turn: Option<Arc<()>>,
 }
 
 impl Spool {
@@ -56,7 +59,12 @@ impl Spool {
         }
         store.check_room().map_err(|shortage| StateError::NoRoom { shortage })?;
         let path = store.dir().join(FILE);
-        let file = File::create_new(&path)
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .and_then(|file| fs::remove_file(&path).map(|()| file))
             .map_err(|source| StateError::Spool { path: path.clone(), source })?;
         let mut head = Seal::default();
         head.add(first);
@@ -70,6 +78,7 @@ impl Spool {
             bytes: 0,
             limit: config.max_snapshot_bytes,
             whole: false,
+            turn: None,
         })
     }
 
@@ -133,7 +142,9 @@ impl Spool {
             }
         }
         let spool = |source| StateError::Spool { path: self.path.clone(), source };
-        let mut file = BufReader::new(File::open(&self.path).map_err(spool)?);
+        let mut file = self.file.get_ref();
+        file.rewind().map_err(spool)?;
+        let mut file = BufReader::new(file);
         let mut seal = self.head.clone();
         let mut frame = Vec::new();
         let mut length = [0; 4];
@@ -164,15 +175,7 @@ impl Spool {
     }
 }
 
-impl Drop for Spool {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "could not remove what a transfer has left behind");
-        }
-    }
-}
-
-/// Removes what a crash has left behind.
+/// Removes what a crash in the moment of [`Spool::begin`] has left behind.
 pub(crate) fn clear(dir: &Path) -> Result<(), StartError> {
     let path = dir.join(FILE);
     match fs::remove_file(&path) {

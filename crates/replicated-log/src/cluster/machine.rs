@@ -209,9 +209,11 @@ pub(super) fn applied_in(store: &Store) -> u64 {
 }
 
 pub(super) fn state_in(store: &Store) -> BTreeMap<u64, Vec<u8>> {
-    let item = |item: Result<(Box<[u8]>, Box<[u8]>), _>| {
-        let (key, value) = item.expect("reads");
-        (number(&key), value.into_vec())
-    };
-    store.scan(STATE, b"").map(item).collect()
+    store
+        .scan(STATE, b"")
+        .map(|item| {
+            let (key, value) = item.expect("reads");
+            (number(&key), value.into_vec())
+        })
+        .collect()
 }
