@@ -1,15 +1,17 @@
 //! The replicated log of the masters: payloads go in, come out in one order for everybody, and what came
 //! out is never taken back.
 //!
-//! [`Log::start`] runs raft on a thread of its own over a [`mezzo_store::Store`] that the log shares with the
-//! state machine (it uses the families [`FAMILIES`]). The [`Log`] handle proposes; [`Events`] delivers
-//! [`LogEvent`]s in order. This version runs groups of one node; everything that raft must remember is
-//! nevertheless kept as raft needs it, so that more nodes can join the same log later. The contract, in detail,
-//! is in the crate's README.
+//! [`Log::start`] (a group of one) and [`Log::start_with`] (1, 3 or 5 nodes) run raft on a thread of its own over a
+//! [`mezzo_store::Store`] that the log shares with the state machine (it uses the families [`FAMILIES`]). The [`Log`]
+//! handle proposes; [`Events`] delivers [`LogEvent`]s in order; a [`Transport`] carries messages, [`grpc`] is one. The
+//! contract, in detail, is in the crate's README.
 //!
-//! Map: `log` (handle and thread), `queue` (proposals on their way to it), `node` (raft, driven without any
-//! thread: what the tests crash), `storage` (raft's view of the store), `records` (keys and values), `mend` (what a repair does to them),
-//! `event`, `error`, `drain` (raft's log lines to `tracing`).
+//! Map: `log` (handle), `worker` (thread and clock), `queue` (what is on its way to it), `transport` (the seam to the network),
+//! `grpc` (a network); `node` (raft, driven without any thread: what the tests crash), `effect` (what it wants done),
+//! `election` (when it asks for votes), `pending` (proposals to be answered), `reads`, `membership` and
+//! `membership_changes`; `source`, `frame` and `spool` (a state leaves, travels, arrives); `storage` (raft's view of the
+//! store), `records` (keys and values), `mend` (what a repair does to them); `config`, `status`, `event`, `error`,
+//! `fault` (steps at which tests kill), `drain` (raft's log lines to `tracing`).
 
 mod config;
 mod drain;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use mezzo_store::Records;
 use prost_raft::Message;
-use raft::eraftpb::{ConfState, Entry, HardState, SnapshotMetadata};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, SnapshotMetadata};
 
-use crate::records::{BASE, CONF_STATE, HARD_STATE, entry_key};
+use crate::records::{BASE, CONF_INDEX, CONF_STATE, HARD_STATE, NODE, entry_key};
 
 /// Added to the highest term that is known where the record of the terms is lost: no agent may ever see one
 /// term twice, and a lost term is one of the few that followed.
@@ -78,7 +78,14 @@ pub fn mend(
     if lost.is_empty() && left_out == 0 && base.is_some() && state.contains_key(CONF_STATE) {
         return (applied, lost);
     }
+    // Whoever was in the group: from here on this node is alone, and what the kept entries say of members is past.
     let conf_state = ConfState { voters: vec![node_id], ..ConfState::default() };
+    if kept.values().any(|entry| entry.entry_type() != EntryType::EntryNormal) {
+        state.insert(CONF_INDEX.to_vec(), last.to_be_bytes().to_vec());
+    } else {
+        state.remove(CONF_INDEX);
+    }
+    state.insert(NODE.to_vec(), node_id.to_be_bytes().to_vec());
     let base = SnapshotMetadata {
         index: base_index,
         term: base_term,

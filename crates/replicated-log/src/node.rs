@@ -72,8 +72,8 @@ pub(crate) struct Node {
     delivered: u64,
     /// How far the consumer has applied.
     applied: u64,
-    /// States on their way to other nodes, and the last entry that each is known to have.
-    transfers: BTreeMap<u64, u64>,
+    /// States on their way to other nodes: the term that each was begun in, and the last entry that it is known to have.
+    transfers: BTreeMap<u64, (u64, u64)>,
     /// A state that raft is being told of.
     arrived: Option<Spool>,
 }
@@ -211,7 +211,12 @@ impl Node {
             }
             return Some(raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed()).max(1));
         }
-        raft.promotable().then(|| self.election.due_ticks(raft.election_elapsed))
+        if raft.promotable() {
+            return Some(self.election.due_ticks(raft.election_elapsed));
+        }
+        // A learner may have got its vote without knowing it yet, and must not hold on to a leader that is silent.
+        let lease = raft.election_timeout().saturating_sub(raft.election_elapsed);
+        (self.leader().is_some() && lease > 0).then_some(lease)
     }
 
     /// Takes a message of another node. An error says why it was not taken; the log goes on.
@@ -309,7 +314,12 @@ impl Node {
     }
 
     /// The sending of a state to `to` has ended.
-    pub fn state_sent(&mut self, to: u64, is_whole: bool) {
+    pub fn state_sent(&mut self, recipient: Recipient, is_whole: bool) {
+        let Recipient { to, term, .. } = recipient;
+        // One that was begun in an earlier lead says nothing about the one that raft has asked for since.
+        if self.transfers.get(&to).is_none_or(|(of, _)| *of != term) {
+            return;
+        }
         self.transfers.remove(&to);
         let status = if is_whole { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.raw.report_snapshot(to, status);
@@ -479,8 +489,8 @@ impl Node {
             let to = message.to;
             if message.msg_type == MessageType::MsgSnapshot as i32 {
                 let index = message.snapshot.and_then(|snapshot| snapshot.metadata);
-                self.transfers.insert(to, index.map_or(0, |metadata| metadata.index));
                 let (from, term) = (message.from, message.term);
+                self.transfers.insert(to, (term, index.map_or(0, |metadata| metadata.index)));
                 emit(Effect::SendState(Recipient { to, from, term }));
             } else {
                 emit(Effect::Send { to, message: message.encode_to_vec() });
@@ -633,11 +643,11 @@ impl Node {
         let mut index = self.applied;
         if !self.is_alone() {
             index = index.min(storage.droppable(retain / 2));
-            let needed = self.transfers.values().min();
+            let needed = self.transfers.values().map(|(_, index)| *index).min();
             if let Some(needed) = needed
                 && bytes <= retain.saturating_mul(RETAIN_FOR_TRANSFERS)
             {
-                index = index.min(*needed);
+                index = index.min(needed);
             }
         }
         self.raw.mut_store().compact(index)

@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use crate::effect::Recipient;
 use crate::error::ProposeError;
 use crate::membership::Change;
 use crate::spool::Spool;
@@ -58,7 +61,7 @@ pub(crate) enum Order {
     State(Spool),
     /// The sending of a state has ended.
     StateSent {
-        to: u64,
+        recipient: Recipient,
         is_whole: bool,
     },
 }
@@ -77,6 +80,8 @@ pub(crate) struct Work {
 pub(crate) struct Queue {
     state: Mutex<State>,
     wake: Condvar,
+    /// For those who wait for the end without waiting for work.
+    ended: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -205,6 +210,12 @@ impl Queue {
         Some(work)
     }
 
+    /// Waits until the queue is closed.
+    pub async fn ended(&self) {
+        // The sender is here: it does not go while somebody waits.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
     pub fn is_closed(&self) -> bool {
         self.state().closed
     }
@@ -221,6 +232,7 @@ impl Queue {
         drop(state);
         drop(orders);
         self.wake.notify_all();
+        self.ended.send_replace(true);
     }
 }
 

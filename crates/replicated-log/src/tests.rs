@@ -349,6 +349,60 @@ fn a_log_that_does_not_fit_its_state_does_not_start() {
     check(1, "only some are there (true, true, false)");
 }
 
+#[test]
+fn a_log_from_before_groups_had_more_nodes_opens_as_it_is() {
+    let dir = TempDir::new().expect("a directory");
+    let mut machine = Machine::start(dir.path(), u64::MAX);
+    (0..3).for_each(|token| machine.propose(token));
+    machine.drive();
+    let batch = Batch::new().delete(FAMILIES[0], "node").delete(FAMILIES[0], "group");
+    machine.store.write(batch).expect("writes");
+    drop(machine);
+    assert!(
+        refusal(dir.path(), 2).contains("belongs to the group of nodes [1], not to node 2 alone")
+    );
+    let machine = Machine::start(dir.path(), u64::MAX);
+    assert_eq!(machine.events, ["leader in 2"]);
+    assert_eq!(machine.payloads(), expected(0..3));
+    let group = machine.node.group();
+    assert!(group.is_some(), "it has an id from now on");
+    drop(machine);
+    assert_eq!(Machine::start(dir.path(), u64::MAX).node.group(), group);
+}
+
+#[test]
+fn founders_that_do_not_fit_do_not_found() {
+    let state = crate::StateFamilies { families: vec![MACHINE], applied: (MACHINE, b"applied") };
+    let check = |founders: &[u64], state: Option<crate::StateFamilies>, part: &str| {
+        let dir = TempDir::new().expect("a directory");
+        let config = Config { founders: founders.to_vec(), state, ..Config::new(1) };
+        let error = Node::open(open(dir.path()), &config, 0).map(drop).expect_err("must not start");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    check(&[1, 2, 2], Some(state.clone()), "name each once");
+    check(&[2, 3], Some(state.clone()), "is not among the founders");
+    check(&[1, 0], Some(state.clone()), "number the masters from 1");
+    check(&[1, 2, 3, 4, 5, 6, 7, 8], Some(state.clone()), "name fewer");
+    check(&[1, 2, 3], None, "where the state is");
+    let own = crate::StateFamilies { families: vec![FAMILIES[0]], ..state.clone() };
+    check(&[1, 2, 3], Some(own), "the log's own");
+    check(
+        &[1],
+        Some(crate::StateFamilies { families: vec![], ..state.clone() }),
+        "not part of the state",
+    );
+    // A founder's store is nobody else's.
+    let dir = TempDir::new().expect("a directory");
+    let config = |node_id| Config {
+        founders: vec![1, 2, 3],
+        state: Some(state.clone()),
+        ..Config::new(node_id)
+    };
+    drop(Node::open(open(dir.path()), &config(1), 0).expect("founds"));
+    let error = Node::open(open(dir.path()), &config(2), 0).map(drop).expect_err("must not start");
+    assert!(error.to_string().contains("belongs to node 1, not to node 2"), "{error}");
+}
+
 /// Reads events until the one with `token` is committed; returns all tokens committed on the way.
 fn until(events: &mut crate::Events, token: u64) -> Vec<Option<u64>> {
     let mut tokens = Vec::new();

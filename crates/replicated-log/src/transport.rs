@@ -59,6 +59,16 @@ impl Inbox {
         self.queue.message(message)
     }
 
+    /// Whether the log still runs.
+    pub fn is_running(&self) -> bool {
+        !self.queue.is_closed()
+    }
+
+    /// Waits until the log has ended.
+    pub async fn ended(&self) {
+        self.queue.ended().await;
+    }
+
     /// The connection to `node_id` broke, and the attempt to make it again was refused: the process is gone. If it led, this
     /// node campaigns at once instead of waiting for the election timeout.
     pub fn lost(&self, node_id: u64) {

@@ -19,9 +19,9 @@ use crate::transport::{Inbox, Transport};
 /// Two nodes that lose their leader at the same moment campaign this much apart, at most.
 const JITTER: Duration = Duration::from_millis(20);
 
-/// How often a node that has lost its leader tries again, each time after up to twice the jitter, before it leaves the
-/// matter to the election timeout: others may notice a moment later, and votes may be split.
-const RETRIES: u32 = 8;
+/// How often a node that has lost its leader tries again, each time within twice as long as before, until it leaves the
+/// matter to the election timeout: others may notice a moment later, votes may be split, disks may be slow.
+const RETRIES: u32 = 5;
 
 pub(crate) struct Worker {
     node: Node,
@@ -72,11 +72,13 @@ impl Worker {
             self.drive(sender)?;
         } else {
             // Nobody is known to lead. If somebody does, the others do not listen.
+            self.retries = RETRIES;
             self.hurry(JITTER);
         }
         self.publish();
         loop {
-            let patience = self.node.due_ticks().map(|ticks| self.clock.until(ticks));
+            let due = self.node.due_ticks().map(|ticks| ticks.min(self.ticks_at_once()));
+            let patience = due.map(|ticks| self.clock.until(ticks));
             let Some(work) = self.inbox.queue.take(patience) else { return Ok(()) };
             if sender.is_closed() {
                 return Ok(());
@@ -91,6 +93,7 @@ impl Worker {
     }
 
     fn round(&mut self, work: Work, sender: &mpsc::Sender<LogEvent>) -> Result<(), LogError> {
+        let at_once = self.ticks_at_once();
         let mut out = Out {
             sender,
             transport: &*self.transport,
@@ -123,12 +126,14 @@ impl Worker {
                 }
                 Order::Unreachable { node_id } => self.node.unreachable(node_id),
                 Order::State(state) => self.node.restore(state, &mut emit)?,
-                Order::StateSent { to, is_whole } => self.node.state_sent(to, is_whole),
+                Order::StateSent { recipient, is_whole } => {
+                    self.node.state_sent(recipient, is_whole);
+                }
             }
         }
         self.node.propose_all(work.proposals, &mut emit);
         // After the messages: a thread that was held up hears its leader before it gives it up.
-        for _ in 0..self.clock.passed(self.node.config().election_ticks / 4) {
+        for _ in 0..self.clock.passed(at_once) {
             self.node.tick()?;
         }
         self.node.drive(&mut emit)?;
@@ -138,10 +143,16 @@ impl Worker {
         } else if self.node.leader().is_some() {
             self.retries = 0;
         } else if self.retries > 0 && !self.node.is_hurried() {
+            self.hurry(JITTER * (2 << (RETRIES - self.retries)));
             self.retries -= 1;
-            self.hurry(2 * JITTER);
         }
         Ok(())
+    }
+
+    /// Ticks that count after one sleep. Whatever held the thread up for longer (the disk, the consumer, the machine) also
+    /// held up what would have told it that the leader lives.
+    fn ticks_at_once(&self) -> usize {
+        (self.node.config().election_ticks / 4).max(1)
     }
 
     /// Has the node campaign within `limit`.
@@ -211,13 +222,13 @@ impl Out<'_> {
                 tracing::warn!(to, error = %error, source = ?std::error::Error::source(error), "the state could not be sent; it is tried again");
             }
             // The log has ended: nobody waits.
-            let _ = inbox.queue.order(Order::StateSent { to, is_whole: sent.is_ok() });
+            let _ = inbox.queue.order(Order::StateSent { recipient, is_whole: sent.is_ok() });
         };
         self.senders.retain(|sender| !sender.is_finished());
         match std::thread::Builder::new().name("log-state".to_owned()).spawn(send) {
             Ok(sender) => self.senders.push(sender),
             // There is a next time.
-            Err(_) => drop(self.inbox.queue.order(Order::StateSent { to, is_whole: false })),
+            Err(_) => drop(self.inbox.queue.order(Order::StateSent { recipient, is_whole: false })),
         }
     }
 }

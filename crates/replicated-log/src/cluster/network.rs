@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::chance::Chance;
+use crate::effect::Recipient;
 use crate::spool::Spool;
 
 #[derive(Debug, Clone)]
@@ -14,8 +15,7 @@ pub(super) struct Message {
 
 /// A state on its way.
 pub(super) struct Transfer {
-    pub from: u64,
-    pub to: u64,
+    pub recipient: Recipient,
     pub frames: Vec<Vec<u8>>,
     pub next: usize,
     pub spool: Option<Spool>,

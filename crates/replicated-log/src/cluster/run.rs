@@ -74,6 +74,13 @@ impl Cluster {
         }
     }
 
+    fn sent(&mut self, recipient: Recipient, is_whole: bool) {
+        self.act(recipient.from, |node, _| {
+            node.state_sent(recipient, is_whole);
+            Ok(())
+        });
+    }
+
     pub fn kill(&mut self, id: u64) {
         let Some(seat) = self.seats.get_mut(&id) else { return };
         if seat.machine.take().is_some() {
@@ -82,17 +89,15 @@ impl Cluster {
             // Connections break, and what was on its way goes with them.
             let mut sent = Vec::new();
             self.network.transfers.retain(|transfer| {
-                let goes = transfer.to == id || transfer.from == id;
-                if goes && transfer.from != id {
-                    sent.push(transfer.from);
+                let Recipient { to, from, .. } = transfer.recipient;
+                let goes = to == id || from == id;
+                if goes && from != id {
+                    sent.push(transfer.recipient);
                 }
                 !goes
             });
-            for from in sent {
-                self.act(from, |node, _| {
-                    node.state_sent(id, false);
-                    Ok(())
-                });
+            for recipient in sent {
+                self.sent(recipient, false);
             }
         }
     }
@@ -140,7 +145,7 @@ impl Cluster {
     fn send_state(&mut self, recipient: Recipient) {
         let Recipient { to, from, .. } = recipient;
         let mut frames = Vec::new();
-        let is_busy = self.network.transfers.iter().any(|transfer| transfer.to == to);
+        let is_busy = self.network.transfers.iter().any(|transfer| transfer.recipient.to == to);
         let is_sent = !is_busy
             && self.seats.get(&from).is_some_and(|seat| {
                 let (Some(machine), Some(state)) = (&seat.machine, &seat.config.state) else {
@@ -154,19 +159,16 @@ impl Cluster {
             });
         if is_sent {
             self.trace.push(format!("{from} sends its state to {to}"));
-            self.network.transfers.push(Transfer { from, to, frames, next: 0, spool: None });
+            self.network.transfers.push(Transfer { recipient, frames, next: 0, spool: None });
         } else {
-            self.act(from, |node, _| {
-                node.state_sent(to, false);
-                Ok(())
-            });
+            self.sent(recipient, false);
         }
     }
 
     /// Hands over the next frame of a state.
     pub fn carry(&mut self, place: usize) {
         let Some(transfer) = self.network.transfers.get_mut(place) else { return };
-        let (from, to) = (transfer.from, transfer.to);
+        let Recipient { to, from, .. } = transfer.recipient;
         let is_cut = self.network.cuts.contains(&(from, to));
         let seat = self.seats.get(&to);
         let machine = seat.and_then(|seat| seat.machine.as_ref());
@@ -195,10 +197,7 @@ impl Cluster {
         if let Some(spool) = transfer.spool.filter(|_| is_whole) {
             self.act(to, |node, emit| node.restore(spool, emit));
         }
-        self.act(from, |node, _| {
-            node.state_sent(to, is_whole);
-            Ok(())
-        });
+        self.sent(transfer.recipient, is_whole);
     }
 
     pub fn deliver(&mut self, message: Message) {

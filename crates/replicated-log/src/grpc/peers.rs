@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -37,6 +37,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(2);
 const RETRY_LAST: Duration = Duration::from_millis(128);
 /// Between attempts to reach a node that refuses to speak.
 const REFUSED_RETRY: Duration = Duration::from_secs(2);
+/// A machine that is gone without a word is noticed within twice this; its leader's silence is noticed before.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// For an attempt, and for the first word after it.
 const CONNECT: Duration = Duration::from_secs(2);
 
@@ -80,6 +82,11 @@ impl Peers {
 
     /// Node `node_id` is reached through `endpoint` from now on.
     pub fn set(&self, node_id: u64, endpoint: Endpoint) {
+        let endpoint = endpoint
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true);
         if node_id == self.shared.inbox.node_id() {
             return;
         }
@@ -214,15 +221,21 @@ impl Dialler {
         let mut retry = RETRY_LAST;
         let mut told = String::new();
         loop {
+            let begin = Instant::now();
             match self.attempt().await {
                 Ended::Closed => return,
                 Ended::Broken => {
                     was_up = true;
-                    retry = RETRY_FIRST;
                     told.clear();
                     self.inbox.unreachable(self.node_id);
-                    // At once: whether it is refused is what matters.
-                    continue;
+                    if begin.elapsed() < RETRY_LAST {
+                        // It comes and goes.
+                        self.wait(retry).await;
+                        retry = RETRY_LAST.min(2 * retry);
+                    } else {
+                        // At once: whether it is refused is what matters.
+                        retry = RETRY_FIRST;
+                    }
                 }
                 Ended::NotThere => {
                     if std::mem::take(&mut was_up) {
@@ -288,7 +301,9 @@ impl Dialler {
             Ok(Err(status)) if status.code() == Code::FailedPrecondition => {
                 return Ended::Refused(status.message().to_owned());
             }
-            Ok(Err(_)) | Ok(Ok((_, None))) => return Ended::Silent,
+            // The process lives and says that its log does not.
+            Ok(Err(status)) if status.code() == Code::Aborted => return Ended::NotThere,
+            Ok(Err(_) | Ok((_, None))) => return Ended::Silent,
             Ok(Ok((answers, Some(welcome)))) => (answers, welcome),
         };
         if let Err(reason) = check(&welcome, self.inbox.node_id(), self.inbox.group()) {

@@ -1,6 +1,7 @@
 //! Being dialled.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio_stream::Stream;
 use tokio_stream::StreamExt as _;
@@ -19,6 +20,12 @@ pub fn service(inbox: Inbox) -> ReplicatedLogServer<impl ReplicatedLog> {
     ReplicatedLogServer::new(Service { inbox }).max_decoding_message_size(MESSAGE_BYTES)
 }
 
+/// Between two frames of a state.
+const STATE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The process lives, its log does not.
+const LOG_ENDED: &str = "the log has ended";
+
 struct Service {
     inbox: Inbox,
 }
@@ -27,6 +34,9 @@ impl Service {
     /// Checks who speaks; what the other side is to hear of this one.
     fn greet(&self, said: Option<Hello>) -> Result<Hello, Status> {
         let said = said.ok_or_else(|| Status::invalid_argument("the first message is no hello"))?;
+        if !self.inbox.is_running() {
+            return Err(Status::aborted(LOG_ENDED));
+        }
         check(&said, self.inbox.node_id(), self.inbox.group()).map_err(|reason| {
             tracing::warn!(from = said.from, reason, "a node was refused");
             Status::failed_precondition(reason)
@@ -55,7 +65,13 @@ impl ReplicatedLog for Service {
         let inbox = self.inbox.clone();
         tokio::spawn(async move {
             // Ends with the caller's stream or with the log; either ends the answer, which tells the caller.
-            while let Some(Ok(next)) = incoming.next().await {
+            loop {
+                let next = tokio::select! {
+                    // Cancel-safe: a stream, and a flag.
+                    next = incoming.next() => next,
+                    () = inbox.ended() => break,
+                };
+                let Some(Ok(next)) = next else { break };
                 let Some(message::Part::Raft(message)) = next.part else { break };
                 if !inbox.message(message.into()) {
                     break;
@@ -77,7 +93,12 @@ impl ReplicatedLog for Service {
             _ => None,
         })?;
         let mut state = None;
-        while let Some(next) = incoming.message().await? {
+        loop {
+            // A sender that hangs must not keep others from sending theirs.
+            let next = tokio::time::timeout(STATE_PATIENCE, incoming.message())
+                .await
+                .map_err(|_| Status::deadline_exceeded("the state does not go on"))??;
+            let Some(next) = next else { break };
             let Some(state_frame::Part::Frame(frame)) = next.part else { break };
             let inbox = self.inbox.clone();
             // Frames are written to a file.
