@@ -5,7 +5,7 @@
 //! [`service`] on whatever server it has, so both ends are as secure as it makes them.
 //!
 //! A stream that breaks, and a new connection that is refused, mean that the process at the other end is gone: the log is told
-//! at once ([`Inbox::lost`]). A connection that only times out means nothing that the election timeout does not mean, too.
+//! at once ([`crate::Inbox::lost`]). A connection that only times out means nothing that the election timeout does not mean, too.
 //!
 //! Map: `hello` (who may speak to whom), `peers` (dialling), `service` (being dialled).
 
