@@ -24,6 +24,12 @@ pub enum StartError {
     )]
     OtherNode { found: u64, node_id: u64 },
 
+    #[error(
+        "node {node_id} has a log that was not founded by {founders:?}; keep it, start the others without founders, and \
+         add them as learners"
+    )]
+    OtherFounders { node_id: u64, founders: Vec<u64> },
+
     #[error("the founders {founders:?} name a node twice; name each once")]
     FounderTwice { founders: Vec<u64> },
 
@@ -122,6 +128,10 @@ pub enum MessageError {
     /// A kind that nodes do not send to each other, or without a term or a sender.
     #[error("a message of kind {kind} from node {from} is nothing that nodes say to each other")]
     Unexpected { kind: i32, from: u64 },
+
+    /// What no node of this group says that is whole: taken in, it would end the log.
+    #[error("a message from node {from} was not taken: {what}")]
+    Unsound { from: u64, what: &'static str },
 
     /// An answer of a node that is no member (any more).
     #[error("node {from} is no member of the group")]

@@ -6,7 +6,8 @@ use mezzo_store::Records;
 use prost_raft::Message;
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState, SnapshotMetadata};
 
-use crate::records::{BASE, CONF_INDEX, CONF_STATE, HARD_STATE, NODE, entry_key};
+use crate::config::GroupId;
+use crate::records::{BASE, CONF_INDEX, CONF_STATE, FOUNDERS, GROUP, HARD_STATE, NODE, entry_key};
 
 /// Added to the highest term that is known where the record of the terms is lost: no agent may ever see one
 /// term twice, and a lost term is one of the few that followed.
@@ -86,6 +87,9 @@ pub fn mend(
         state.remove(CONF_INDEX);
     }
     state.insert(NODE.to_vec(), node_id.to_be_bytes().to_vec());
+    // Those who were in it go on as another group: they and this node must not take each other for members.
+    state.insert(GROUP.to_vec(), GroupId::random().0.to_vec());
+    state.remove(FOUNDERS);
     let base = SnapshotMetadata {
         index: base_index,
         term: base_term,

@@ -251,6 +251,9 @@ impl Node {
             ) => {}
             _ => return Err(unexpected),
         }
+        if let Some(what) = fault_of(&message, &self.raw.raft) {
+            return Err(MessageError::Unsound { from, what });
+        }
         let stepped = self.raw.step(message);
         self.stepped(from);
         match stepped {
@@ -320,7 +323,10 @@ impl Node {
         if self.transfers.get(&to).is_none_or(|(of, _)| *of != term) {
             return;
         }
-        self.transfers.remove(&to);
+        // It has arrived, and is not in its place yet: until the node says so, what it needs next is kept.
+        if !is_whole {
+            self.transfers.remove(&to);
+        }
         let status = if is_whole { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.raw.report_snapshot(to, status);
     }
@@ -589,10 +595,11 @@ impl Node {
         if self.group().is_some() || self.leading.is_none() || self.founding == self.leading {
             return;
         }
-        self.founding = self.leading;
         let group = self.config.group_if_founded;
-        // If it is refused, the next term's leader does it.
-        let _ = self.raw.propose(group.0.to_vec(), Vec::new());
+        // Refused while the lead is handed over, it is tried again.
+        if self.raw.propose(group.0.to_vec(), Vec::new()).is_ok() {
+            self.founding = self.leading;
+        }
     }
 
     fn ask_reads(&mut self) {
@@ -643,6 +650,7 @@ impl Node {
         let mut index = self.applied;
         if !self.is_alone() {
             index = index.min(storage.droppable(retain / 2));
+            self.forget_transfers();
             let needed = self.transfers.values().map(|(_, index)| *index).min();
             if let Some(needed) = needed
                 && bytes <= retain.saturating_mul(RETAIN_FOR_TRANSFERS)
@@ -651,6 +659,15 @@ impl Node {
             }
         }
         self.raw.mut_store().compact(index)
+    }
+
+    /// Forgets transfers of states that are in place at the other node, or that a leader began that this node no longer is.
+    fn forget_transfers(&mut self) {
+        let raft = &self.raw.raft;
+        let is_leader = raft.state == StateRole::Leader;
+        self.transfers.retain(|to, (_, index)| {
+            is_leader && raft.prs().get(*to).is_some_and(|progress| progress.matched < *index)
+        });
     }
 
     pub fn status(&self) -> Status {
@@ -710,6 +727,44 @@ impl Node {
     pub fn depose(&mut self) {
         let term = self.raw.raft.term + 1;
         self.raw.raft.become_follower(term, raft::INVALID_ID);
+    }
+}
+
+/// Terms that a message may be ahead of this node. Raft counts them without looking for an overflow, and a term is for ever.
+const TERMS_AHEAD: u64 = 1 << 32;
+
+/// Why raft 0.7 would panic over a message, or believe something that cannot be. Another node of the group sends no such
+/// thing, unless this node or that one has lost its log.
+fn fault_of(message: &Message, raft: &raft::Raft<LogStorage>) -> Option<&'static str> {
+    let last = raft.raft_log.last_index();
+    if message.term > raft.term.saturating_add(TERMS_AHEAD) {
+        return Some("its term is far beyond all that this group has had");
+    }
+    match MessageType::from_i32(message.msg_type) {
+        Some(MessageType::MsgAppend) => {
+            let mut before = (message.index, message.log_term);
+            for entry in &message.entries {
+                if Some(entry.index) != before.0.checked_add(1)
+                    || !(before.1..=message.term).contains(&entry.term)
+                {
+                    return Some("its entries do not follow each other");
+                }
+                before = (entry.index, entry.term);
+            }
+            (message.log_term == 0 && message.index > 0)
+                .then_some("it follows an entry that has no term")
+        }
+        Some(MessageType::MsgHeartbeat) => {
+            (message.term >= raft.term && message.commit > last).then_some(
+                "the leader knows of entries that this node had and has lost; remove it from the group, and let it join \
+                 with an empty store under a new number",
+            )
+        }
+        Some(MessageType::MsgAppendResponse) => {
+            (!message.reject && message.term >= raft.term && message.index > last)
+                .then_some("it has entries that this node has not sent")
+        }
+        _ => None,
     }
 }
 

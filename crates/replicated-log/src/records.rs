@@ -34,6 +34,9 @@ pub(crate) const NODE: &[u8] = b"node";
 /// The id of the group, 16 bytes. Missing until the node has learnt it.
 pub(crate) const GROUP: &[u8] = b"group";
 
+/// Who founded the group, if they were several: their numbers in order, 8 bytes big-endian each.
+pub(crate) const FOUNDERS: &[u8] = b"founders";
+
 /// Where a group of several founders begins: nobody proposes anything at this index. Its nodes start above it, so that an
 /// empty log is seen to lack something, and a node that joins is given the state, which tells the members.
 pub(crate) const FOUNDING: (u64, u64) = (1, 1);
@@ -56,6 +59,8 @@ pub(crate) struct StateRecords {
     pub conf_index: u64,
     pub node: Option<u64>,
     pub group: Option<GroupId>,
+    /// Empty where one node founded the group, or this one joined it.
+    pub founders: Vec<u64>,
 }
 
 /// Why a record could not be used.
@@ -101,6 +106,7 @@ pub(crate) fn load_state(source: &impl Source) -> Result<Option<StateRecords>, R
             conf_index: number(source, STATE, CONF_INDEX)?.unwrap_or(0),
             node: number(source, STATE, NODE)?,
             group: fixed(source, STATE, GROUP)?.map(GroupId),
+            founders: numbers(source, FOUNDERS)?,
         })),
         (hard_state, conf_state, base) => Err(RecordError::Damaged(format!(
             "of hard state, members and base only some are there ({}, {}, {})",
@@ -144,6 +150,17 @@ pub(crate) fn number(
     Ok(fixed(source, family, key)?.map(u64::from_be_bytes))
 }
 
+/// Numbers of 8 bytes, big-endian; none if there is no record.
+fn numbers(source: &impl Source, key: &[u8]) -> Result<Vec<u64>, RecordError> {
+    let value = source.value(STATE, key)?.unwrap_or_default();
+    let (numbers, rest) = value.as_chunks();
+    if !rest.is_empty() {
+        let name = String::from_utf8_lossy(key);
+        return Err(RecordError::Damaged(format!("{name} has {} bytes", value.len())));
+    }
+    Ok(numbers.iter().map(|number| u64::from_be_bytes(*number)).collect())
+}
+
 /// One entry.
 pub(crate) fn entry(source: &impl Source, index: u64) -> Result<Option<Entry>, RecordError> {
     let Some(value) = source.value(ENTRIES, &entry_key(index))? else { return Ok(None) };
@@ -176,6 +193,11 @@ pub(crate) fn put_conf_index(batch: &mut Batch, index: u64) {
 
 pub(crate) fn put_node(batch: &mut Batch, node_id: u64) {
     batch.add_put(STATE, NODE, node_id.to_be_bytes());
+}
+
+pub(crate) fn put_founders(batch: &mut Batch, founders: &[u64]) {
+    let bytes: Vec<u8> = founders.iter().flat_map(|founder| founder.to_be_bytes()).collect();
+    batch.add_put(STATE, FOUNDERS, bytes);
 }
 
 pub(crate) fn put_group(batch: &mut Batch, group: GroupId) {

@@ -353,6 +353,7 @@ fn create(
     }
     let mut voters = config.founders.clone();
     voters.sort_unstable();
+    let founders = if voters.len() > 1 { voters.clone() } else { Vec::new() };
     let conf_state = ConfState { voters, ..ConfState::default() };
     let (index, term) = if config.founders.len() > 1 { FOUNDING } else { (0, 0) };
     // Several founders learn the id from the first of them that leads.
@@ -364,6 +365,7 @@ fn create(
         conf_index: 0,
         node: Some(config.node_id),
         group,
+        founders,
     };
     let mut batch = Batch::new();
     records::put_hard_state(&mut batch, &state.hard_state);
@@ -373,6 +375,9 @@ fn create(
     if let Some(group) = group {
         records::put_group(&mut batch, group);
     }
+    if !state.founders.is_empty() {
+        records::put_founders(&mut batch, &state.founders);
+    }
     store.write_and_sync(batch).map_err(StartError::Write)?;
     Ok(state)
 }
@@ -381,6 +386,12 @@ fn create(
 fn check_node(state: &records::StateRecords, config: &Config) -> Result<(), StartError> {
     let node_id = config.node_id;
     let voters = &state.conf_state.voters;
+    // A log that others know nothing of would answer their new group's leader for entries that it has of its own.
+    let mut founders = config.founders.clone();
+    founders.sort_unstable();
+    if founders.len() > 1 && founders != state.founders {
+        return Err(StartError::OtherFounders { node_id, founders });
+    }
     match state.node {
         Some(found) if found == node_id => Ok(()),
         // Logs of groups of one did not say whose they are.
@@ -484,7 +495,9 @@ impl Storage for LogStorage {
             return Err(later);
         };
         let index = self.lacking(records::number(&self.store, family, key)?.unwrap_or(0));
-        if index < request_index || index == 0 || index > self.hard_state.commit {
+        // What the consumer wrote last may be held back by the disk, and its entries dropped already.
+        let is_there = (self.base.index..=self.hard_state.commit).contains(&index);
+        if index < request_index || index == 0 || !is_there {
             return Err(later);
         }
         let conf_state = Some(self.conf_state.clone());

@@ -401,6 +401,62 @@ fn founders_that_do_not_fit_do_not_found() {
     drop(Node::open(open(dir.path()), &config(1), 0).expect("founds"));
     let error = Node::open(open(dir.path()), &config(2), 0).map(drop).expect_err("must not start");
     assert!(error.to_string().contains("belongs to node 1, not to node 2"), "{error}");
+    // Nor is a log that one node founded: to the others' leader it would claim entries that are not theirs.
+    let dir = TempDir::new().expect("a directory");
+    let alone = Config { founders: vec![1], ..config(1) };
+    drop(Node::open(open(dir.path()), &alone, 0).expect("founds"));
+    let error = Node::open(open(dir.path()), &config(1), 0).map(drop).expect_err("must not start");
+    assert!(error.to_string().contains("add them as learners"), "{error}");
+    drop(Node::open(open(dir.path()), &alone, 0).expect("goes on alone"));
+}
+
+#[test]
+fn what_raft_would_die_of_is_not_taken() {
+    use prost_raft::Message as _;
+    use raft::eraftpb::{Entry, Message, MessageType};
+
+    let state = crate::StateFamilies { families: vec![MACHINE], applied: (MACHINE, b"applied") };
+    let dir = TempDir::new().expect("a directory");
+    let config = Config { founders: vec![1, 2, 3], state: Some(state), ..Config::new(1) };
+    let mut node = Node::open(open(dir.path()), &config, 0).expect("founds");
+    let mut step = |kind: MessageType, change: &dyn Fn(&mut Message)| {
+        let mut message = Message { to: 1, from: 2, term: 2, ..Message::default() };
+        message.set_msg_type(kind);
+        change(&mut message);
+        let stepped = node.step(&message.encode_to_vec(), &mut |_| {});
+        node.drive(&mut |_| {}).expect("goes on");
+        stepped
+    };
+    let entry = |index, term| Entry { index, term, ..Entry::default() };
+    type Case<'a> = (MessageType, &'a dyn Fn(&mut Message));
+    let refused: [Case<'_>; 7] = [
+        (MessageType::MsgHeartbeat, &|message| message.term = u64::MAX),
+        (MessageType::MsgHeartbeat, &|message| message.commit = 7),
+        (MessageType::MsgAppend, &|message| message.index = 9),
+        (MessageType::MsgAppend, &|message| {
+            (message.index, message.log_term) = (1, 1);
+            message.entries = vec![entry(2, 2), entry(4, 2)];
+        }),
+        (MessageType::MsgAppend, &|message| {
+            (message.index, message.log_term) = (1, 1);
+            message.entries = vec![entry(2, 3)];
+        }),
+        (MessageType::MsgAppend, &|message| {
+            (message.index, message.log_term) = (u64::MAX, 1);
+            message.entries = vec![entry(0, 2)];
+        }),
+        (MessageType::MsgAppendResponse, &|message| message.index = u64::MAX),
+    ];
+    for (at, (kind, change)) in refused.into_iter().enumerate() {
+        let error = step(kind, change).expect_err("not taken");
+        assert!(matches!(error, crate::MessageError::Unsound { from: 2, .. }), "{at}: {error}");
+    }
+    step(MessageType::MsgAppend, &|message| {
+        (message.index, message.log_term) = (1, 1);
+        message.entries = vec![entry(2, 2), entry(3, 2)];
+    })
+    .expect("taken");
+    assert_eq!((node.status().last_index, node.status().term), (3, 2));
 }
 
 /// Reads events until the one with `token` is committed; returns all tokens committed on the way.
