@@ -4,13 +4,15 @@
 //! repeated. Here raft's own timeout is out of reach ([`NEVER`]), and the node campaigns when raft's clock
 //! (`election_elapsed`, which hearing of a leader and granting a vote set back) reaches a timeout drawn from a seed.
 
+use crate::random::Random;
+
 /// Ticks that never pass.
 pub(crate) const NEVER: usize = 1 << 40;
 
 /// The next timeout, and a campaign that was asked for.
 #[derive(Debug)]
 pub(crate) struct Election {
-    random: u64,
+    random: Random,
     base_ticks: usize,
     timeout_ticks: usize,
     /// The term that the timeout was drawn for.
@@ -22,7 +24,7 @@ pub(crate) struct Election {
 impl Election {
     pub fn new(seed: u64, node_id: u64, base_ticks: usize) -> Self {
         let mut election = Self {
-            random: seed ^ node_id.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            random: Random::new(seed ^ node_id.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             base_ticks,
             timeout_ticks: 0,
             term: 0,
@@ -38,7 +40,7 @@ impl Election {
     }
 
     pub fn draw_below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
+        self.random.below(limit as u64) as usize
     }
 
     pub fn is_hurried(&self) -> bool {
@@ -51,15 +53,6 @@ impl Election {
             self.term = term;
             self.draw();
         }
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014): short, and the same on every machine.
-    fn next(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 
     pub fn hurry(&mut self, ticks: usize) {

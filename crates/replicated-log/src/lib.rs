@@ -10,7 +10,7 @@
 //! `grpc` (a network); `node` (raft, driven without any thread: what the tests crash), `effect` (what it wants done),
 //! `election` (when it asks for votes), `pending` (proposals to be answered), `reads`, `membership` and
 //! `membership_changes`; `source`, `frame` and `spool` (a state leaves, travels, arrives); `storage` (raft's view of the
-//! store), `records` (keys and values), `mend` (what a repair does to them); `config`, `status`, `event`, `error`,
+//! store), `records` (keys and values), `mend` (what a repair does to them); `config`, `status`, `event`, `error`, `random`,
 //! `fault` (steps at which tests kill), `drain` (raft's log lines to `tracing`).
 
 mod config;
@@ -29,6 +29,7 @@ mod mend;
 mod node;
 mod pending;
 mod queue;
+mod random;
 mod reads;
 mod records;
 mod source;

@@ -39,7 +39,7 @@ impl LogStorage {
     /// machine has in the same store.
     pub fn open(store: Store, config: &Config, applied: u64) -> Result<Self, StartError> {
         config.check()?;
-        let mut state = match records::load_state(&store)? {
+        let state = match records::load_state(&store)? {
             Some(state) => state,
             None => create(&store, config, applied)?,
         };
@@ -93,7 +93,7 @@ impl LogStorage {
         // Only committed entries are ever applied or compacted away.
         storage.hard_state.commit = storage.hard_state.commit.max(applied).max(storage.base.index);
         // A log from before groups had more nodes learns who it is.
-        if state.node.take().is_none() {
+        if state.node.is_none() {
             let group = config.group_if_founded;
             let mut batch = Batch::new();
             records::put_node(&mut batch, config.node_id);

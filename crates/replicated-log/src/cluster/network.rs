@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::chance::Chance;
 use crate::effect::Recipient;
+use crate::random::Random;
 use crate::spool::Spool;
 
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ pub(super) struct Network {
 const MESSAGES: usize = 5000;
 
 impl Network {
-    pub fn send(&mut self, message: Message, chance: &mut Chance) {
+    pub fn send(&mut self, message: Message, chance: &mut Random) {
         if chance.percent(self.lost_percent) || self.messages.len() >= MESSAGES {
             return;
         }
@@ -47,7 +47,7 @@ impl Network {
     }
 
     /// Any message, if there is one: mostly an early one, so that some stay behind for long.
-    pub fn take(&mut self, chance: &mut Chance) -> Option<Message> {
+    pub fn take(&mut self, chance: &mut Random) -> Option<Message> {
         let reach =
             if chance.percent(80) { self.messages.len().min(4) } else { self.messages.len() };
         if reach == 0 {

@@ -5,13 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use tempfile::TempDir;
 
-use super::chance::Chance;
 use super::checks::{Checks, NO_TOKEN, payload};
 use super::machine::{Killed, Machine, Out, config};
 use super::network::{Message, Network, Transfer};
 use crate::effect::{Effect, Recipient};
 use crate::node::Node;
 use crate::queue::Proposal;
+use crate::random::Random;
 use crate::spool::Spool;
 use crate::{Change, Config, LogError};
 
@@ -27,7 +27,7 @@ pub(super) struct Cluster {
     pub network: Network,
     pub checks: Checks,
     pub trace: Vec<String>,
-    pub chance: Chance,
+    pub chance: Random,
     next_token: u64,
     retain_bytes: u64,
     /// Kill the next machine that acts at this effect.
@@ -46,7 +46,7 @@ impl Cluster {
             network: Network::default(),
             checks: Checks::default(),
             trace: Vec::new(),
-            chance: Chance::new(seed),
+            chance: Random::new(seed),
             next_token: 1,
             retain_bytes,
             kill_at: None,
@@ -210,12 +210,15 @@ impl Cluster {
         });
     }
 
-    pub fn propose(&mut self, id: u64) {
-        if self.machine(id).is_none() {
-            return;
-        }
-        let token = self.next_token;
+    /// The next token, if the node is there to be asked.
+    fn token_for(&mut self, id: u64) -> Option<u64> {
+        self.machine(id)?;
         self.next_token += 1;
+        Some(self.next_token - 1)
+    }
+
+    pub fn propose(&mut self, id: u64) {
+        let Some(token) = self.token_for(id) else { return };
         self.checks.proposed(id, token);
         self.act(id, |node, emit| {
             node.propose(Proposal { token, payload: payload(token) }, emit);
@@ -224,11 +227,7 @@ impl Cluster {
     }
 
     pub fn read(&mut self, id: u64) {
-        if self.machine(id).is_none() {
-            return;
-        }
-        let token = self.next_token;
-        self.next_token += 1;
+        let Some(token) = self.token_for(id) else { return };
         self.checks.read_asked(id, token);
         self.act(id, |node, emit| {
             node.read_index(token, emit);

@@ -1,7 +1,7 @@
-//! Chance at length, and a few things that chance seldom does.
+//! Random at length, and a few things that chance seldom does.
 
-use super::chance::Chance;
 use super::run::{Cluster, for_seeds};
+use crate::random::Random;
 use crate::spool::Spool;
 use crate::{Change, Role};
 
@@ -9,7 +9,7 @@ const STEPS: u64 = 600;
 
 /// What may happen, drawn from the seed.
 fn storm(seed: u64) -> Cluster {
-    let mut chance = Chance::new(seed ^ 0x5eed);
+    let mut chance = Random::new(seed ^ 0x5eed);
     let founders: &[u64] = match chance.below(4) {
         0 => &[1],
         1 | 2 => &[1, 2, 3],
@@ -27,7 +27,7 @@ fn storm(seed: u64) -> Cluster {
     cluster
 }
 
-fn one_step(cluster: &mut Cluster, chance: &mut Chance, slow: Option<u64>) {
+fn one_step(cluster: &mut Cluster, chance: &mut Random, slow: Option<u64>) {
     let alive = cluster.alive();
     let all: Vec<u64> = cluster.seats.keys().copied().collect();
     let one = chance.pick(&alive).unwrap_or(1);
@@ -89,7 +89,7 @@ fn one_step(cluster: &mut Cluster, chance: &mut Chance, slow: Option<u64>) {
 }
 
 /// Cuts one node off, both ways or one, or one way between two.
-fn cut(cluster: &mut Cluster, chance: &mut Chance, all: &[u64]) {
+fn cut(cluster: &mut Cluster, chance: &mut Random, all: &[u64]) {
     let (Some(one), Some(other)) = (chance.pick(all), chance.pick(all)) else { return };
     let kind = chance.below(4);
     let others: Vec<u64> = if kind == 3 { vec![other] } else { all.to_vec() };
@@ -103,7 +103,7 @@ fn cut(cluster: &mut Cluster, chance: &mut Chance, all: &[u64]) {
     }
 }
 
-fn change(cluster: &mut Cluster, chance: &mut Chance, leader: u64, all: &[u64]) {
+fn change(cluster: &mut Cluster, chance: &mut Random, leader: u64, all: &[u64]) {
     let Some(node) = chance.pick(all) else { return };
     match chance.below(5) {
         0 | 1 if all.len() < 6 => {

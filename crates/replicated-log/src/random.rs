@@ -1,12 +1,12 @@
 //! Chance, from a seed.
 
-/// SplitMix64.
+/// SplitMix64 (Steele, Lea, Flood 2014): short, and the same on every machine.
 #[derive(Debug)]
-pub(super) struct Chance {
+pub(crate) struct Random {
     state: u64,
 }
 
-impl Chance {
+impl Random {
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
     }
@@ -19,15 +19,17 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`.
+    /// A number below `limit`; 0 if that is 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit.max(1)
     }
 
+    #[cfg(test)]
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
+    #[cfg(test)]
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.below(from.len() as u64) as usize).copied()
     }
